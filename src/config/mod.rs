@@ -1,0 +1,176 @@
+//! The configuration as used: units, ranges and defaults applied, names resolved. [`file`] reads
+//! it as written and reports what is wrong with file, line and column.
+
+pub mod file;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::model::{Machine, Profile};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Interfaces to serve; `--interface` comes before these.
+    pub interfaces: Vec<String>,
+    /// Leases, the CA and its keys.
+    pub state_dir: PathBuf,
+    pub dhcp: Dhcp,
+    pub tftp: Tftp,
+    pub http: Http,
+    pub tls: Tls,
+    pub ipxe: Ipxe,
+    pub menu: Menu,
+    pub folders: Vec<Folder>,
+    pub profiles: Vec<Profile>,
+    pub machines: Vec<Machine>,
+    /// The files it was read from, in the order of reading.
+    pub sources: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Addresses stay with the site's DHCP server; we add the boot information.
+    #[default]
+    Proxy,
+    /// We hand out addresses.
+    Full,
+    /// No DHCP at all: another server names us.
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Dhcp {
+    pub mode: Mode,
+    /// Whether iPXE's wait for an IPv6 router is ended by the empty router advertisement.
+    pub router_advertisement: bool,
+    pub subnets: Vec<Subnet>,
+}
+
+/// One subnet of `full` mode. It serves the interface that has an address in it, and the relays
+/// whose `giaddr` or link selection (RFC 3527) is in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subnet {
+    pub network: Ipv4Net,
+    /// Pools; none overlap, and none hold the network's or its broadcast address.
+    pub ranges: Vec<RangeInclusive<Ipv4Addr>>,
+    /// Option 3.
+    pub router: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub dns: Vec<Ipv4Addr>,
+    /// Option 15.
+    pub domain: Option<String>,
+    /// Option 28; the network's own where it is not given.
+    pub broadcast: Ipv4Addr,
+    /// Option 42.
+    pub ntp: Vec<Ipv4Addr>,
+    /// Option 26.
+    pub mtu: Option<u16>,
+    /// What a client that asks for no time gets.
+    pub lease_time: Duration,
+    /// The most that a client can ask for.
+    pub max_lease_time: Duration,
+    /// Any other option, by number, as bytes on the wire.
+    pub options: Vec<(u8, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Tftp {
+    /// A folder of the user's own, served below the names that are ours.
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    pub port: u16,
+    pub https_port: u16,
+    /// The admin door: API, timelines. Loopback only, for as long as it asks for no credential.
+    pub admin: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Tls {
+    pub enabled: bool,
+    /// The user's own chain and key in place of our CA's leaves, both PEM.
+    pub own: Option<OwnCertificate>,
+    /// Names and addresses beyond those of the interfaces that the leaves shall carry.
+    pub names: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnCertificate {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+    /// The root that machines shall trust, PEM; handed over as a fingerprint. Without one they
+    /// must trust the chain by themselves (iPXE trusts its own built-in root).
+    pub root: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Ipxe {
+    /// The operator's own loaders: a file here comes before the embedded one of the same name.
+    pub dir: Option<PathBuf>,
+    /// Architecture (`uefi-x64`) to loader file, in place of the firmware table's.
+    pub loaders: Vec<(&'static str, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Menu {
+    pub title: String,
+    /// How long before the local disk is booted.
+    pub timeout: Duration,
+}
+
+/// A `[[files]]`: a folder served at `/files/NAME/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Folder {
+    pub name: String,
+    pub dir: PathBuf,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { port: 80, https_port: 443, admin: Some(([127, 0, 0, 1], 8067).into()) }
+    }
+}
+
+impl Default for Menu {
+    fn default() -> Self {
+        Menu { title: "pilotlight".into(), timeout: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Config {
+    /// What runs without any configuration: `proxy` mode, a menu, the local disk after 30 s.
+    fn default() -> Self {
+        Config {
+            interfaces: Vec::new(),
+            state_dir: PathBuf::from("/var/lib/pilotlight"),
+            dhcp: Dhcp { router_advertisement: true, ..Dhcp::default() },
+            tftp: Tftp::default(),
+            http: Http::default(),
+            tls: Tls::default(),
+            ipxe: Ipxe::default(),
+            menu: Menu::default(),
+            folders: Vec::new(),
+            profiles: Vec::new(),
+            machines: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|p| p.name == name)
+    }
+
+    pub fn folder(&self, name: &str) -> Option<&Folder> {
+        self.folders.iter().find(|f| f.name == name)
+    }
+}

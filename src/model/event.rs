@@ -1,0 +1,64 @@
+//! What happens to a machine while it boots: one entry of its timeline.
+
+/// The stages of a boot in the order in which a machine goes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The firmware's own DHCP.
+    Firmware,
+    /// The loader, by TFTP or HTTP.
+    Loader,
+    /// iPXE's DHCP.
+    Ipxe,
+    /// `autoexec.ipxe` and the machine's own script.
+    Script,
+    Kernel,
+    Initrd,
+    Answer,
+    /// What the booted system itself said or fetched.
+    System,
+}
+
+/// One entry of a timeline. `what` is a word of the field (`DHCPDISCOVER`, `RRQ`, `GET`), `detail`
+/// is for a person.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Event {
+    pub stage: Stage,
+    pub what: &'static str,
+    pub detail: String,
+}
+
+/// The longest detail that is kept, in characters: names come from the network.
+pub const DETAIL_LIMIT: usize = 300;
+
+impl Event {
+    pub fn new(stage: Stage, what: &'static str, detail: impl Into<String>) -> Event {
+        Event { stage, what, detail: plain(&detail.into(), DETAIL_LIMIT) }
+    }
+}
+
+/// A text from the network made fit for a log, a terminal and a page: control characters (line
+/// breaks, ANSI escapes) and all that is not printable become `?`, and it ends at `limit`
+/// characters.
+pub fn plain(text: &str, limit: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .take(limit)
+        .map(|c| if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) { '?' } else { c })
+        .collect();
+    if text.chars().nth(limit).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_network_moves_a_cursor() {
+        assert_eq!(plain("a\x1b[2Jb\nc", 10), "a?[2Jb?c");
+        assert_eq!(plain("abcdef", 3), "abc…");
+    }
+}

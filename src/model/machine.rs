@@ -1,0 +1,159 @@
+//! A machine as it is declared, and what is known of one that asks.
+
+use std::net::Ipv4Addr;
+
+use super::{Firmware, Mac, MacPattern};
+
+/// What a machine that asks has told of itself. DHCP gives the address, the architecture and the
+/// UUID; iPXE adds the rest in the query of its first request.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Facts {
+    pub mac: Mac,
+    /// Lower case with hyphens, as iPXE's `${uuid}` writes it.
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+    pub asset: Option<String>,
+    pub manufacturer: Option<String>,
+    pub product: Option<String>,
+    /// The architecture of the firmware table (`bios`, `uefi-x64`, …).
+    pub arch: Option<&'static str>,
+    /// iPXE's `${version}`.
+    pub version: Option<String>,
+    /// Memory in MiB, iPXE's `${memsize}`.
+    pub memsize: Option<u64>,
+    pub ip: Option<Ipv4Addr>,
+}
+
+impl Facts {
+    pub fn of(mac: Mac) -> Facts {
+        Facts {
+            mac,
+            uuid: None,
+            serial: None,
+            asset: None,
+            manufacturer: None,
+            product: None,
+            arch: None,
+            version: None,
+            memsize: None,
+            ip: None,
+        }
+    }
+
+    /// Facts that `newer` knows take the place of ours; what it does not know stays.
+    pub fn learn(&mut self, newer: Facts) {
+        debug_assert_eq!(self.mac, newer.mac);
+        fn take<T>(old: &mut Option<T>, new: Option<T>) {
+            if new.is_some() {
+                *old = new;
+            }
+        }
+        take(&mut self.uuid, newer.uuid);
+        take(&mut self.serial, newer.serial);
+        take(&mut self.asset, newer.asset);
+        take(&mut self.manufacturer, newer.manufacturer);
+        take(&mut self.product, newer.product);
+        take(&mut self.arch, newer.arch);
+        take(&mut self.version, newer.version);
+        take(&mut self.memsize, newer.memsize);
+        take(&mut self.ip, newer.ip);
+    }
+
+    /// Whether the firmware is UEFI, as far as is known; decides how the local disk is booted.
+    pub fn is_uefi(&self) -> bool {
+        self.arch.is_some_and(|a| a.starts_with("uefi"))
+    }
+}
+
+/// What a declared machine is recognised by: everything that is given must agree.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    pub mac: Option<MacPattern>,
+    /// Compared without regard to case.
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+    /// The maker's name, iPXE's `${manufacturer}`, compared without regard to case.
+    pub vendor: Option<String>,
+    pub arch: Option<&'static str>,
+}
+
+impl Match {
+    pub fn agrees(&self, facts: &Facts) -> bool {
+        fn same(want: &Option<String>, have: &Option<String>) -> bool {
+            want.as_ref().is_none_or(|w| {
+                have.as_ref().is_some_and(|h| h.trim().eq_ignore_ascii_case(w.trim()))
+            })
+        }
+        self.mac.as_ref().is_none_or(|p| p.matches(facts.mac))
+            && same(&self.uuid, &facts.uuid)
+            && same(&self.serial, &facts.serial)
+            && same(&self.vendor, &facts.manufacturer)
+            && self.arch.is_none_or(|a| facts.arch == Some(a))
+    }
+}
+
+/// A `[[machine]]` of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    pub name: String,
+    pub matches: Match,
+    /// The name of a profile; without one the machine gets the menu.
+    pub profile: Option<String>,
+    /// An address reserved for it in `full` mode; only with an exact MAC.
+    pub address: Option<Ipv4Addr>,
+    /// DHCP option 12 and the template's `machine.hostname`.
+    pub hostname: Option<String>,
+    /// A loader file in place of the firmware table's.
+    pub loader: Option<String>,
+    /// Values of the user's own for the templates: `{{ vars.rack }}`.
+    pub vars: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Machine {
+    /// The exact MAC, for a reservation.
+    pub fn mac(&self) -> Option<Mac> {
+        self.matches.mac.as_ref().and_then(MacPattern::exact)
+    }
+}
+
+/// The first declared machine that agrees with the facts, in the order of the configuration.
+pub fn find<'a>(machines: &'a [Machine], facts: &Facts) -> Option<&'a Machine> {
+    machines.iter().find(|m| m.matches.agrees(facts))
+}
+
+/// The architecture's name for what iPXE says of itself: `${buildarch}` and `${platform}`.
+///
+/// `i386` and `pcbios` is a BIOS machine whatever its processor can do.
+pub fn arch_of(buildarch: &str, platform: &str) -> Option<&'static str> {
+    let name = match (buildarch, platform) {
+        ("i386" | "x86_64", "pcbios") => "bios",
+        ("i386", "efi") => "uefi-ia32",
+        ("x86_64", "efi") => "uefi-x64",
+        ("arm32", "efi") => "uefi-arm32",
+        ("arm64", "efi") => "uefi-arm64",
+        ("riscv64", "efi") => "uefi-riscv64",
+        ("loong64", "efi") => "uefi-loong64",
+        _ => return None,
+    };
+    Firmware::by_name(name).map(|f| f.arch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_given_must_agree() {
+        let mut facts = Facts::of("52:54:00:00:00:01".parse().unwrap());
+        let mut m = Match { mac: "52:54:00:*".parse().ok(), ..Match::default() };
+        assert!(m.agrees(&facts));
+        m.vendor = Some("QEMU".into());
+        assert!(!m.agrees(&facts), "a vendor that is not known does not agree");
+        facts.manufacturer = Some("qemu ".into());
+        assert!(m.agrees(&facts));
+        m.arch = Some("bios");
+        assert!(!m.agrees(&facts));
+        facts.arch = arch_of("i386", "pcbios");
+        assert!(m.agrees(&facts));
+    }
+}

@@ -1,0 +1,13 @@
+//! The nouns: what a machine, its firmware and its profile are. No input or output, no clock.
+
+pub mod event;
+pub mod firmware;
+pub mod mac;
+pub mod machine;
+pub mod profile;
+
+pub use event::{Event, Stage};
+pub use firmware::{Cpu, Family, Firmware, Transport};
+pub use mac::{Mac, MacPattern};
+pub use machine::{Facts, Machine, Match};
+pub use profile::Profile;
