@@ -4,5 +4,17 @@
 //! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media`; `http`;
 //! `app`; `cli`.
 
+pub mod app;
+pub mod boot;
+pub mod cli;
 pub mod config;
+pub mod dhcp;
+pub mod http;
+pub mod ipxe;
+pub mod ledger;
+pub mod media;
 pub mod model;
+pub mod radv;
+pub mod store;
+pub mod tftp;
+pub mod tls;
