@@ -1,1 +1,273 @@
+//! The only writer of what is known of machines.
+//!
+//! 1. [`Ledger::learn`] keeps the facts that a machine told of itself.
+//! 2. [`Ledger::record`] puts an event on the machine's timeline, and writes it to the log.
+//! 3. [`Ledger::open_boot`] makes the random token under which one boot of one machine finds its
+//!    answers and reports back.
+//! 4. [`Ledger::refused`] counts and logs every silence and refusal by its name.
+//!
+//! All of it is bounded: a network full of made-up MAC addresses pushes out the machine that was
+//! heard of longest ago, never more than [`MACHINES`] at once.
 
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{Event, Facts, Mac, Stage, Why};
+
+/// Machines kept at once.
+pub const MACHINES: usize = 20_000;
+/// Events kept of one boot; the first and the newest tell most, so the middle goes.
+pub const EVENTS: usize = 400;
+/// A boot's token is forgotten after this long.
+pub const BOOT_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Boots with a living token at once.
+pub const BOOTS: usize = 40_000;
+
+/// One entry of a timeline.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Entry {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What is known of one machine.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Known {
+    pub mac: Mac,
+    /// The name it is declared by, once a decision has found it.
+    pub name: Option<String>,
+    pub facts: Facts,
+    pub seen: Timestamp,
+    /// The timeline of the newest boot.
+    pub timeline: Vec<Entry>,
+    /// When our loader was last handed to an iPXE of its own, and what that iPXE could do: the
+    /// end of every loop (see `dhcp::decide`).
+    #[serde(skip)]
+    pub handed: Option<Handed>,
+}
+
+/// Our loader handed to a machine that runs an iPXE already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    pub at: Timestamp,
+    /// The features that the iPXE named in option 175.
+    pub features: Vec<u8>,
+    /// How many times in a row.
+    pub times: u8,
+}
+
+/// One boot of one machine.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    pub mac: Mac,
+    pub profile: String,
+    pub since: Timestamp,
+}
+
+#[derive(Default)]
+struct State {
+    machines: HashMap<Mac, Known>,
+    by_ip: HashMap<Ipv4Addr, Mac>,
+    boots: HashMap<String, Boot>,
+    refused: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    state: Mutex<State>,
+}
+
+impl Ledger {
+    pub fn new() -> Ledger {
+        Ledger::default()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic elsewhere must not silence every other machine; the state is valid between any
+        // two statements of this file.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What a machine told of itself, kept; the newest word on each fact counts.
+    pub fn learn(&self, facts: Facts, now: Timestamp) {
+        let mut state = self.state();
+        let (mac, ip) = (facts.mac, facts.ip);
+        state.known(mac, now).facts.learn(facts);
+        if let Some(ip) = ip {
+            if state.by_ip.len() >= 2 * MACHINES {
+                state.by_ip.clear();
+            }
+            state.by_ip.insert(ip, mac);
+        }
+    }
+
+    /// Puts `event` on the machine's timeline and into the log. A `DHCPDISCOVER` of the firmware
+    /// begins a new timeline, unless the one there is has got no further itself (a client repeats
+    /// its DISCOVER until it likes an offer).
+    pub fn record(&self, mac: Mac, event: Event, now: Timestamp) {
+        tracing::info!(target: "pilotlight", mac = %mac, stage = ?event.stage, "{} {}", event.what, event.detail);
+        let mut state = self.state();
+        let known = state.known(mac, now);
+        let begins = event.stage == Stage::Firmware && event.what == "DHCPDISCOVER";
+        if begins && known.timeline.iter().any(|e| e.event.stage > Stage::Firmware) {
+            known.timeline.clear();
+        }
+        if known.timeline.len() >= EVENTS {
+            known.timeline.remove(EVENTS / 2);
+        }
+        known.timeline.push(Entry { at: now, event });
+    }
+
+    /// A silence or refusal, counted under its room and name and logged with its sentence; on the
+    /// timeline too where the machine is known.
+    pub fn refused(&self, room: &'static str, mac: Option<Mac>, why: &dyn Why, now: Timestamp) {
+        let times = {
+            let mut state = self.state();
+            let times = state.refused.entry((room, why.name())).or_default();
+            *times += 1;
+            *times
+        };
+        // A flood of one kind is not a flood of the log: the first hundred, then every hundredth.
+        if times <= 100 || times.is_multiple_of(100) {
+            let mac = mac.map(|m| m.to_string()).unwrap_or_else(|| "-".into());
+            tracing::info!(target: "pilotlight", mac, room, why = why.name(), times, "{why}");
+        }
+        if let Some(mac) = mac
+            && self.state().machines.contains_key(&mac)
+        {
+            let mut state = self.state();
+            let event = Event::new(Stage::Firmware, "refused", why.to_string());
+            let known = state.known(mac, now);
+            let again = known.timeline.last().is_some_and(|e| e.event.detail == event.detail);
+            if !again && known.timeline.len() < EVENTS {
+                known.timeline.push(Entry { at: now, event });
+            }
+        }
+    }
+
+    /// How often each refusal happened: `((room, name), times)`.
+    pub fn refusals(&self) -> Vec<((&'static str, &'static str), u64)> {
+        self.state().refused.iter().map(|(k, v)| (*k, *v)).collect()
+    }
+
+    /// The name a machine is declared by.
+    pub fn named(&self, mac: Mac, name: &str, now: Timestamp) {
+        self.state().known(mac, now).name = Some(name.to_string());
+    }
+
+    pub fn facts(&self, mac: Mac) -> Option<Facts> {
+        self.state().machines.get(&mac).map(|k| k.facts.clone())
+    }
+
+    pub fn get(&self, mac: Mac) -> Option<Known> {
+        self.state().machines.get(&mac).cloned()
+    }
+
+    /// All machines, by MAC.
+    pub fn list(&self) -> Vec<Known> {
+        let mut all: Vec<Known> = self.state().machines.values().cloned().collect();
+        all.sort_by_key(|k| k.mac);
+        all
+    }
+
+    /// Who was last known to have this address: from its lease, or from what it told us.
+    pub fn by_ip(&self, ip: Ipv4Addr) -> Option<Mac> {
+        self.state().by_ip.get(&ip).copied()
+    }
+
+    pub fn handed(&self, mac: Mac) -> Option<Handed> {
+        self.state().machines.get(&mac).and_then(|k| k.handed.clone())
+    }
+
+    pub fn set_handed(&self, mac: Mac, handed: Option<Handed>, now: Timestamp) {
+        self.state().known(mac, now).handed = handed;
+    }
+
+    /// A new boot of `mac` with `profile` under `token` (128 random bits in hex, made by the
+    /// caller, who has the dice).
+    pub fn open_boot(&self, token: String, mac: Mac, profile: &str, now: Timestamp) {
+        let mut state = self.state();
+        let old = now - SignedDuration::try_from(BOOT_LIFE).unwrap_or(SignedDuration::MAX);
+        if state.boots.len() >= BOOTS {
+            state.boots.retain(|_, b| b.since > old);
+        }
+        if state.boots.len() >= BOOTS
+            && let Some(oldest) =
+                state.boots.iter().min_by_key(|(_, b)| b.since).map(|(t, _)| t.clone())
+        {
+            state.boots.remove(&oldest);
+        }
+        state.boots.insert(token, Boot { mac, profile: profile.to_string(), since: now });
+    }
+
+    /// The boot that a token belongs to, while it lives.
+    pub fn boot(&self, token: &str, now: Timestamp) -> Option<Boot> {
+        let old = now - SignedDuration::try_from(BOOT_LIFE).unwrap_or(SignedDuration::MAX);
+        self.state().boots.get(token).filter(|b| b.since > old).cloned()
+    }
+}
+
+impl State {
+    fn known(&mut self, mac: Mac, now: Timestamp) -> &mut Known {
+        if self.machines.len() >= MACHINES
+            && !self.machines.contains_key(&mac)
+            && let Some(oldest) = self.machines.values().min_by_key(|k| k.seen).map(|k| k.mac)
+        {
+            self.machines.remove(&oldest);
+            self.by_ip.retain(|_, m| *m != oldest);
+        }
+        let known = self.machines.entry(mac).or_insert_with(|| Known {
+            mac,
+            name: None,
+            facts: Facts::of(mac),
+            seen: now,
+            timeline: Vec::new(),
+            handed: None,
+        });
+        known.seen = now;
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(n: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, n])
+    }
+
+    #[test]
+    fn a_timeline_begins_with_the_firmware_and_is_bounded() {
+        let ledger = Ledger::new();
+        let now = Timestamp::UNIX_EPOCH;
+        let discover = || Event::new(Stage::Firmware, "DHCPDISCOVER", "");
+        ledger.record(mac(1), discover(), now);
+        ledger.record(mac(1), discover(), now);
+        assert_eq!(ledger.get(mac(1)).unwrap().timeline.len(), 2, "a repeated DISCOVER");
+        ledger.record(mac(1), Event::new(Stage::Kernel, "GET", "/k"), now);
+        ledger.record(mac(1), discover(), now);
+        assert_eq!(ledger.get(mac(1)).unwrap().timeline.len(), 1, "the next boot");
+        for _ in 0..2 * EVENTS {
+            ledger.record(mac(1), Event::new(Stage::System, "GET", "/x"), now);
+        }
+        let timeline = ledger.get(mac(1)).unwrap().timeline;
+        assert_eq!(timeline.len(), EVENTS);
+        assert_eq!(timeline[0].event.what, "DHCPDISCOVER");
+    }
+
+    #[test]
+    fn a_token_ends_with_its_day() {
+        let ledger = Ledger::new();
+        let now = Timestamp::UNIX_EPOCH;
+        ledger.open_boot("t".into(), mac(1), "p", now);
+        assert_eq!(ledger.boot("t", now).unwrap().mac, mac(1));
+        let later = now + SignedDuration::from_secs(24 * 3600);
+        assert!(ledger.boot("t", later).is_none());
+    }
+}

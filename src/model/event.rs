@@ -52,6 +52,12 @@ pub fn plain(text: &str, limit: usize) -> String {
     out
 }
 
+/// A reason to stay silent, to refuse or to fall back. `name` is the key it is counted under, and
+/// the `Display` of the same value is the sentence that the log and the pages show.
+pub trait Why: std::fmt::Display {
+    fn name(&self) -> &'static str;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

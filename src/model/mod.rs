@@ -6,7 +6,7 @@ pub mod mac;
 pub mod machine;
 pub mod profile;
 
-pub use event::{Event, Stage};
+pub use event::{Event, Stage, Why};
 pub use firmware::{Cpu, Family, Firmware, Transport};
 pub use mac::{Mac, MacPattern};
 pub use machine::{Facts, Machine, Match};
