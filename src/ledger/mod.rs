@@ -24,6 +24,8 @@ pub const MACHINES: usize = 20_000;
 pub const EVENTS: usize = 400;
 /// A boot's token is forgotten after this long.
 pub const BOOT_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any stage of a boot keeps silent before iPXE's DHCP.
+const PAUSE: SignedDuration = SignedDuration::from_secs(120);
 /// Boots with a living token at once.
 pub const BOOTS: usize = 40_000;
 
@@ -106,15 +108,13 @@ impl Ledger {
         }
     }
 
-    /// Puts `event` on the machine's timeline and into the log. A `DHCPDISCOVER` of the firmware
-    /// begins a new timeline, unless the one there is has got no further itself (a client repeats
-    /// its DISCOVER until it likes an offer).
+    /// Puts `event` on the machine's timeline and into the log; see [`begins`] for where a new
+    /// timeline begins.
     pub fn record(&self, mac: Mac, event: Event, now: Timestamp) {
         tracing::info!(target: "pilotlight", mac = %mac, stage = ?event.stage, "{} {}", event.what, event.detail);
         let mut state = self.state();
         let known = state.known(mac, now);
-        let begins = event.stage == Stage::Firmware && event.what == "DHCPDISCOVER";
-        if begins && known.timeline.iter().any(|e| e.event.stage > Stage::Firmware) {
+        if begins(&known.timeline, &event, now) {
             known.timeline.clear();
         }
         if known.timeline.len() >= EVENTS {
@@ -210,6 +210,21 @@ impl Ledger {
         let old = now - SignedDuration::try_from(BOOT_LIFE).unwrap_or(SignedDuration::MAX);
         self.state().boots.get(token).filter(|b| b.since > old).cloned()
     }
+}
+
+/// Whether `event` is the first of a new boot. A `DHCPDISCOVER` of the firmware is, unless the
+/// timeline there is has got no further itself (a client repeats its DISCOVER until it likes an
+/// offer). One of iPXE is where iPXE is the machine's own ROM: then the boot before has reached its
+/// kernel, or lies [`PAUSE`] back.
+fn begins(timeline: &[Entry], event: &Event, now: Timestamp) -> bool {
+    let beyond = |stage| timeline.iter().any(|e| e.event.stage > stage);
+    let paused = timeline.last().is_some_and(|e| now.duration_since(e.at) > PAUSE);
+    event.what == "DHCPDISCOVER"
+        && match event.stage {
+            Stage::Firmware => beyond(Stage::Firmware),
+            Stage::Ipxe => beyond(Stage::Script) || paused,
+            _ => false,
+        }
 }
 
 impl State {

@@ -1,1 +1,134 @@
+//! What is learned and must outlive the process: small records in named tables.
+//!
+//! One trait, one file for each engine, and one battery of tests that every engine passes. The
+//! trait is narrow on purpose, so that a distributed engine can take the place of the embedded one:
+//! get, list, and a transaction that compares and sets.
 
+mod memory;
+mod redb;
+
+use std::path::Path;
+
+pub use self::memory::Memory;
+pub use self::redb::Redb;
+
+/// The longest key and value, in bytes: records here are leases and states, not files.
+pub const KEY_LIMIT: usize = 256;
+pub const VALUE_LIMIT: usize = 64 * 1024;
+
+/// One change of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub table: &'static str,
+    pub key: Vec<u8>,
+    /// `None` removes the record.
+    pub value: Option<Vec<u8>>,
+    /// What the record must hold for the transaction to go through (`Some(None)`: nothing).
+    pub expect: Option<Option<Vec<u8>>>,
+}
+
+impl Write {
+    pub fn put(table: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Write {
+        Write { table, key: key.into(), value: Some(value.into()), expect: None }
+    }
+
+    pub fn remove(table: &'static str, key: impl Into<Vec<u8>>) -> Write {
+        Write { table, key: key.into(), value: None, expect: None }
+    }
+
+    pub fn expecting(mut self, value: Option<Vec<u8>>) -> Write {
+        self.expect = Some(value);
+        self
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the record {key:?} of table {table} is not what the transaction expected")]
+    Conflict { table: &'static str, key: Vec<u8> },
+    #[error("a record of table {table} is too long: keys end at 256 bytes, values at 64 KiB")]
+    TooLong { table: &'static str },
+    #[error("{path}: another process has this store open; stop it first, or use another state-dir")]
+    InUse { path: String },
+    #[error("{path}: {why}")]
+    Engine { path: String, why: String },
+}
+
+/// A record of a table: key and value.
+pub type Record = (Vec<u8>, Vec<u8>);
+
+pub trait Store: Send + Sync {
+    fn get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// All records of a table, by key.
+    fn list(&self, table: &'static str) -> Result<Vec<Record>, Error>;
+
+    /// All of the changes or none, on the disk before it returns. One call with many changes costs
+    /// one sync of the disk.
+    fn commit(&self, writes: &[Write]) -> Result<(), Error>;
+}
+
+/// The embedded store in `dir`, made if it is not there.
+pub fn open(dir: &Path) -> Result<Box<dyn Store>, Error> {
+    Ok(Box::new(Redb::open(&dir.join("pilotlight.redb"))?))
+}
+
+fn check(writes: &[Write]) -> Result<(), Error> {
+    for w in writes {
+        if w.key.len() > KEY_LIMIT || w.value.as_ref().is_some_and(|v| v.len() > VALUE_LIMIT) {
+            return Err(Error::TooLong { table: w.table });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod battery {
+    use super::*;
+
+    fn run(open: &dyn Fn() -> Box<dyn Store>, durable: bool) {
+        let s = open();
+        assert_eq!(s.get("a", b"1").unwrap(), None);
+        assert_eq!(s.list("a").unwrap(), vec![]);
+        s.commit(&[Write::put("a", *b"2", *b"two"), Write::put("a", *b"1", *b"one")]).unwrap();
+        s.commit(&[Write::put("b", *b"1", *b"other")]).unwrap();
+        assert_eq!(s.get("a", b"1").unwrap().as_deref(), Some(&b"one"[..]));
+        let all = s.list("a").unwrap();
+        assert_eq!(all, vec![(b"1".to_vec(), b"one".to_vec()), (b"2".to_vec(), b"two".to_vec())]);
+
+        // All or nothing.
+        let wrong = [
+            Write::put("a", *b"1", *b"changed"),
+            Write::put("a", *b"2", *b"x").expecting(Some(b"three".to_vec())),
+        ];
+        assert!(matches!(s.commit(&wrong), Err(Error::Conflict { table: "a", .. })));
+        assert_eq!(s.get("a", b"1").unwrap().as_deref(), Some(&b"one"[..]));
+        s.commit(&[Write::put("a", *b"3", *b"new").expecting(None)]).unwrap();
+        assert!(s.commit(&[Write::put("a", *b"3", *b"new").expecting(None)]).is_err());
+        s.commit(&[Write::remove("a", *b"3"), Write::remove("a", *b"nothing")]).unwrap();
+        assert_eq!(s.get("a", b"3").unwrap(), None);
+        assert!(matches!(
+            s.commit(&[Write::put("a", vec![0; KEY_LIMIT + 1], *b"")]),
+            Err(Error::TooLong { .. })
+        ));
+        drop(s);
+        if durable {
+            let s = open();
+            assert_eq!(s.list("a").unwrap().len(), 2, "what was committed is there again");
+        }
+    }
+
+    #[test]
+    fn every_engine_passes() {
+        run(&|| Box::new(Memory::default()), false);
+        let dir = tempfile::tempdir().unwrap();
+        run(&|| super::open(dir.path()).unwrap(), true);
+    }
+
+    #[test]
+    fn a_second_process_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = super::open(dir.path()).unwrap();
+        assert!(matches!(super::open(dir.path()), Err(Error::InUse { .. })));
+    }
+}
