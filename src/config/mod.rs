@@ -170,7 +170,28 @@ impl Config {
         self.profiles.iter().find(|p| p.name == name)
     }
 
+    /// `http://ADDRESS[:PORT]`: loaders and reports, which the firmware and a small installer must
+    /// be able to fetch.
+    pub fn plain_base(&self, address: Ipv4Addr) -> String {
+        base("http", address, self.http.port, 80)
+    }
+
+    /// Where scripts, kernels and answers come from: by HTTPS as soon as that is on.
+    pub fn base(&self, address: Ipv4Addr) -> String {
+        match self.tls.enabled {
+            true => base("https", address, self.http.https_port, 443),
+            false => self.plain_base(address),
+        }
+    }
+
     pub fn folder(&self, name: &str) -> Option<&Folder> {
         self.folders.iter().find(|f| f.name == name)
+    }
+}
+
+fn base(scheme: &str, address: Ipv4Addr, port: u16, usual: u16) -> String {
+    match port == usual {
+        true => format!("{scheme}://{address}"),
+        false => format!("{scheme}://{address}:{port}"),
     }
 }

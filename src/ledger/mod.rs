@@ -47,18 +47,19 @@ pub struct Known {
     pub seen: Timestamp,
     /// The timeline of the newest boot.
     pub timeline: Vec<Entry>,
-    /// When our loader was last handed to an iPXE of its own, and what that iPXE could do: the
-    /// end of every loop (see `dhcp::decide`).
+    /// When our loader was last handed to the machine, and to whom: the end of every loop (see
+    /// `dhcp::decide`).
     #[serde(skip)]
     pub handed: Option<Handed>,
 }
 
-/// Our loader handed to a machine that runs an iPXE already.
+/// Our loader handed to a machine, and not yet seen at work by a request for its script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handed {
     pub at: Timestamp,
-    /// The features that the iPXE named in option 175.
-    pub features: Vec<u8>,
+    /// To an iPXE that was there already: the features it named in option 175. `None`: to the
+    /// firmware.
+    pub features: Option<Vec<u8>>,
     /// How many times in a row.
     pub times: u8,
 }

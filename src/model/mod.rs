@@ -2,12 +2,14 @@
 
 pub mod event;
 pub mod firmware;
+pub mod interface;
 pub mod mac;
 pub mod machine;
 pub mod profile;
 
 pub use event::{Event, Stage, Why};
 pub use firmware::{Cpu, Family, Firmware, Transport};
+pub use interface::Interface;
 pub use mac::{Mac, MacPattern};
 pub use machine::{Facts, Machine, Match};
 pub use profile::Profile;

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::{Error, Record, Store, Write, check};
 
@@ -58,9 +56,7 @@ impl Store for Redb {
 
     fn list(&self, table: &'static str) -> Result<Vec<Record>, Error> {
         self.read(table, Vec::new(), |t| {
-            t.iter()?
-                .map(|r| r.map(|(k, v)| (k.value().to_vec(), v.value().to_vec())))
-                .collect()
+            t.iter()?.map(|r| r.map(|(k, v)| (k.value().to_vec(), v.value().to_vec()))).collect()
         })
     }
 
