@@ -1,1 +1,682 @@
+//! The configuration as written, to the configuration as used. No disk, no clock.
+//!
+//! 1. Every file is read as TOML; if one is not, nothing else is said.
+//! 2. The tables of all files become one: arrays of tables add up, what is set twice is refused.
+//! 3. Each table is walked, and each value checked by itself.
+//! 4. Then what only all of them tell: names that must exist, addresses that must be free, what
+//!    `full` mode needs.
+//!
+//! Everything that is wrong is collected, up to [`super::report::ERROR_LIMIT`].
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::report::{Errors, Note};
+use super::subnet::{self, subnet};
+use super::walk::{Schema, Spot, TOP, Table, Val, Walk, quoted};
+use super::words::{self, LINE_LIMIT, TITLE_LIMIT};
+use super::{
+    Config, Dhcp, Folder, Http, Ipxe, Menu, Mode, OwnCertificate, Places, Subnet, Tftp, Tls,
+};
+use crate::model::profile::{Answer, Source};
+use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
+
+/// Bytes of one file.
+pub const FILE_LIMIT: usize = 8 << 20;
+/// A file up to this many bytes is told all of its syntax errors, a bigger one only the first: the
+/// TOML parser keeps as many as there are.
+const ALL_SYNTAX_LIMIT: usize = 256 << 10;
+/// No time at all would be a menu that waits for ever, and a day is as good as that.
+const MENU_TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+
+/// All the keys there are. A table that is not here has keys of the user's own.
+const SCHEMA: Schema = &[
+    (
+        TOP,
+        &[
+            "interface",
+            "state-dir",
+            "dhcp",
+            "subnet",
+            "tftp",
+            "http",
+            "tls",
+            "ipxe",
+            "menu",
+            "files",
+            "profile",
+            "machine",
+        ],
+    ),
+    ("[dhcp]", &["mode", "router-advertisement"]),
+    (
+        "[[subnet]]",
+        &[
+            "network",
+            "range",
+            "router",
+            "dns",
+            "domain",
+            "broadcast",
+            "ntp",
+            "mtu",
+            "lease-time",
+            "max-lease-time",
+            "option",
+        ],
+    ),
+    ("[[subnet.option]]", &["code", "string", "ip", "u8", "u16", "u32", "bool", "hex"]),
+    ("[tftp]", &["dir"]),
+    ("[http]", &["port", "https-port", "admin"]),
+    ("[tls]", &["enabled", "certificate", "key", "root", "names"]),
+    ("[ipxe]", &["dir", "loaders"]),
+    ("[menu]", &["title", "timeout"]),
+    ("[[files]]", &["name", "dir"]),
+    (
+        "[[profile]]",
+        &["name", "title", "menu", "kernel", "initrd", "args", "console", "answers", "vars"],
+    ),
+    (
+        "[[machine]]",
+        &[
+            "name", "mac", "uuid", "serial", "vendor", "arch", "profile", "address", "hostname",
+            "loader", "vars",
+        ],
+    ),
+];
+
+/// Reads a configuration out of its files' texts, in order. The paths are for messages and for
+/// what relative paths are beside; nothing is opened.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the files.
+pub fn parse(files: &[(PathBuf, String)]) -> Result<(Config, Vec<Note>), Errors> {
+    let mut w = Walk::new(files);
+    let documents = documents(&mut w, files);
+    let mut config = Config::default();
+    if w.errors.is_empty() {
+        let top = Table::top(&mut w, SCHEMA, &documents);
+        config = walk(&mut w, &top);
+        config.sources = files.iter().map(|(path, _)| path.clone()).collect();
+    }
+    let (places, notes) = w.done()?;
+    Ok((Config { places, ..config }, notes))
+}
+
+fn documents<'a>(w: &mut Walk<'_>, files: &'a [(PathBuf, String)]) -> Vec<Spanned<DeTable<'a>>> {
+    let mut found = Vec::new();
+    for (file, (_, text)) in files.iter().enumerate() {
+        if text.len() > FILE_LIMIT {
+            let message = format!("this file has more than {} MiB", FILE_LIMIT >> 20);
+            w.err(Walk::spot(file, 0..0), message, "split it");
+            continue;
+        }
+        match DeTable::parse(text) {
+            Ok(document) => found.push(document),
+            Err(first) => refuse_syntax(w, file, text, first),
+        }
+    }
+    found
+}
+
+/// The syntax errors of a file, one a line: what follows in the same line is mostly the first one's
+/// echo.
+fn refuse_syntax(w: &mut Walk<'_>, file: usize, text: &str, first: toml::de::Error) {
+    let all = if text.len() > ALL_SYNTAX_LIMIT {
+        vec![first]
+    } else {
+        DeTable::parse_recoverable(text).1
+    };
+    let mut last_line = 0;
+    for e in all {
+        let at = Walk::spot(file, e.span().unwrap_or(0..0));
+        let line = w.place(at).line;
+        if line != last_line {
+            w.err(at, format!("this is not TOML: {}", e.message()), hint(e.message()));
+        }
+        last_line = line;
+    }
+}
+
+/// What most often is behind a message of the TOML parser. A bare word that begins with `t` or `f`
+/// is a misspelt boolean to it.
+fn hint(message: &str) -> &'static str {
+    if message.contains("boolean") || message.contains("quoted") {
+        "a text stands in quotes"
+    } else if message.contains("duplicate key") {
+        "a file sets a key once, and has each [table] once; leave one of them out"
+    } else {
+        ""
+    }
+}
+
+fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
+    let default = Config::default();
+    let (mut dhcp, mode_at) = dhcp(w, top, default.dhcp);
+    let (subnets, sound) = subnets(w, top);
+    let (folders, folder_names) = folders(w, top);
+    let (profiles, profile_names) = profiles(w, top, &folder_names);
+    let (machines, reserved) = machines(w, top, &profile_names);
+    if sound {
+        of_mode(w, dhcp.mode, mode_at, &subnets, reserved.is_empty());
+        reservations(w, &subnets, &reserved);
+    }
+    dhcp.subnets = subnets.into_iter().map(|s| s.value).collect();
+    Config {
+        interfaces: interfaces(w, top),
+        state_dir: top.path(w, "state-dir").map_or(default.state_dir, |p| p.value),
+        dhcp,
+        tftp: tftp(w, top),
+        http: http(w, top, default.http),
+        tls: tls(w, top),
+        ipxe: ipxe(w, top),
+        menu: menu(w, top, default.menu),
+        folders,
+        profiles,
+        machines,
+        sources: Vec::new(),
+        places: Places::default(),
+    }
+}
+
+fn interfaces(w: &mut Walk<'_>, top: &Table<'_>) -> Vec<String> {
+    let mut found: Vec<Val<&str>> = Vec::new();
+    for v in top.texts(w, "interface") {
+        let Some(name) = w.check(v, words::interface) else { continue };
+        match found.iter().find(|f| f.value == name.value) {
+            Some(first) => {
+                let message = format!("interface {} is named twice", quoted(name.value));
+                w.clash(name.at, first.at, message, "leave one of them out");
+            }
+            None => found.push(name),
+        }
+    }
+    found.iter().map(|f| f.value.to_string()).collect()
+}
+
+fn dhcp(w: &mut Walk<'_>, top: &Table<'_>, default: Dhcp) -> (Dhcp, Spot) {
+    const MODES: [&str; 3] = ["proxy", "full", "off"];
+    let t = top.table(w, "dhcp", "[dhcp]");
+    let mode = t.text(w, "mode");
+    let at = mode.map_or(t.at, |m| m.at);
+    let mode = mode.and_then(|m| match m.value {
+        "proxy" => Some(Mode::Proxy),
+        "full" => Some(Mode::Full),
+        "off" => Some(Mode::Off),
+        other => {
+            let hint = w.nearest(other, MODES, "it is \"proxy\", \"full\" or \"off\"");
+            w.err(m.at, format!("there is no mode {}", quoted(other)), hint);
+            None
+        }
+    });
+    let advertise = t.flag(w, "router-advertisement");
+    let dhcp = Dhcp {
+        mode: mode.unwrap_or_default(),
+        router_advertisement: advertise.map_or(default.router_advertisement, |a| a.value),
+        subnets: Vec::new(),
+    };
+    (dhcp, at)
+}
+
+/// The subnets, and whether nothing is wrong with any: what they lack together would else only be
+/// the echo of that.
+fn subnets(w: &mut Walk<'_>, top: &Table<'_>) -> (Vec<Val<Subnet>>, bool) {
+    let before = w.errors.count();
+    let tables = top.tables(w, "subnet", "[[subnet]]");
+    let found: Vec<_> = tables.iter().filter_map(|t| subnet(w, t)).collect();
+    subnet::refuse_overlaps(w, &found);
+    (found, w.errors.count() == before)
+}
+
+fn tftp(w: &mut Walk<'_>, top: &Table<'_>) -> Tftp {
+    let t = top.table(w, "tftp", "[tftp]");
+    Tftp { dir: kept(w, &t, "dir", "tftp") }
+}
+
+/// A path whose place is remembered, since the disk will be asked about it.
+fn kept(w: &mut Walk<'_>, t: &Table<'_>, key: &str, place: &str) -> Option<PathBuf> {
+    let path = t.path(w, key)?;
+    w.keep(place.to_string(), path.at);
+    Some(path.value)
+}
+
+fn http(w: &mut Walk<'_>, top: &Table<'_>, default: Http) -> Http {
+    let t = top.table(w, "http", "[http]");
+    let port = t.whole::<u16>(w, "port", 1..=65535);
+    let https = t.whole::<u16>(w, "https-port", 1..=65535);
+    let http = Http {
+        port: port.map_or(default.port, |p| p.value),
+        https_port: https.map_or(default.https_port, |p| p.value),
+        admin: match t.text(w, "admin") {
+            Some(v) => admin(w, v),
+            None => default.admin,
+        },
+    };
+    if let (true, Some(p)) = (http.port == http.https_port, https.or(port)) {
+        let message = format!("`port` and `https-port` are both {}", http.port);
+        w.err(p.at, message, "each door needs a port of its own");
+    }
+    http
+}
+
+fn admin(w: &mut Walk<'_>, v: Val<&str>) -> Option<SocketAddr> {
+    const HINT: &str = "write an address of this machine's loopback and a port, like \
+                        \"127.0.0.1:8067\", or \"off\"";
+    if v.value == "off" {
+        return None;
+    }
+    let address: Option<SocketAddr> = v.value.parse().ok().filter(|a: &SocketAddr| a.port() != 0);
+    match address {
+        Some(a) if a.ip().is_loopback() => return Some(a),
+        Some(_) => {
+            let message = format!("`admin` {} is not loopback", quoted(v.value));
+            w.err(v.at, message, "the admin door asks for no credential yet: 127.0.0.1 or [::1]");
+        }
+        None => w.err(v.at, format!("`admin` is no address: {}", quoted(v.value)), HINT),
+    }
+    None
+}
+
+fn tls(w: &mut Walk<'_>, top: &Table<'_>) -> Tls {
+    let t = top.table(w, "tls", "[tls]");
+    for (given, other) in [("certificate", "key"), ("key", "certificate"), ("root", "certificate")]
+    {
+        if t.has(given) && !t.has(other) {
+            let at = t.text(w, given).map_or(t.at, |v| v.at);
+            let hint = format!("write {other} = \"….pem\", or leave `{given}` out");
+            w.err(at, format!("`{given}` is given without `{other}`"), hint);
+        }
+    }
+    let chain = kept(w, &t, "certificate", "certificate");
+    let key = kept(w, &t, "key", "key");
+    let root = kept(w, &t, "root", "root");
+    let mut tls = Tls {
+        enabled: t.flag(w, "enabled").is_some_and(|e| e.value),
+        own: chain.zip(key).map(|(chain, key)| OwnCertificate { chain, key, root }),
+        ..Tls::default()
+    };
+    for v in t.texts(w, "names") {
+        match v.value.parse::<IpAddr>() {
+            Ok(address) => tls.addresses.push(address),
+            Err(_) => {
+                let name = w.check(v, |s| words::host("DNS name or address", s));
+                tls.names.extend(name.map(|n| n.value.to_string()));
+            }
+        }
+    }
+    tls
+}
+
+fn ipxe(w: &mut Walk<'_>, top: &Table<'_>) -> Ipxe {
+    let t = top.table(w, "ipxe", "[ipxe]");
+    let loaders = t.table(w, "loaders", "[ipxe.loaders]");
+    let mut ipxe = Ipxe { dir: kept(w, &t, "dir", "ipxe"), loaders: Vec::new() };
+    for key in loaders.keys() {
+        let file = loader(w, &loaders, key.value);
+        if let (Some(arch), Some(file)) = (arch(w, key), file) {
+            w.keep(format!("loader/{arch}"), file.at);
+            ipxe.loaders.push((arch, file.value.to_string()));
+        }
+    }
+    ipxe
+}
+
+/// A loader is named, not placed: `[ipxe] dir` and the embedded ones know no folders.
+fn loader<'a>(w: &mut Walk<'_>, t: &Table<'a>, key: &str) -> Option<Val<&'a str>> {
+    let v = t.text(w, key)?;
+    w.check(v, |s| words::name("a loader", s))
+}
+
+fn arch(w: &mut Walk<'_>, v: Val<&str>) -> Option<&'static str> {
+    let all = Firmware::arches();
+    let known = all.iter().find(|a| **a == v.value);
+    if known.is_none() {
+        let hint = match Firmware::by_name(v.value) {
+            Some(f) => format!("write \"{}\", for PXE and for HTTP boot", f.arch),
+            None => w.nearest(v.value, all.iter().copied(), format!("we know {}", all.join(", "))),
+        };
+        w.err(v.at, format!("there is no architecture {}", quoted(v.value)), hint);
+    }
+    known.copied()
+}
+
+fn menu(w: &mut Walk<'_>, top: &Table<'_>, default: Menu) -> Menu {
+    let t = top.table(w, "menu", "[menu]");
+    Menu {
+        title: title(w, &t).map_or(default.title, |v| v.value.to_string()),
+        timeout: t
+            .time(w, "timeout", MENU_TIMES.0..=MENU_TIMES.1)
+            .map_or(default.timeout, |v| v.value),
+    }
+}
+
+fn title<'a>(w: &mut Walk<'_>, t: &Table<'a>) -> Option<Val<&'a str>> {
+    let v = t.text(w, "title")?;
+    w.check(v, |s| words::script_line("`title`", s, TITLE_LIMIT))
+}
+
+/// Names that are taken, and where.
+type Names<'a> = HashMap<&'a str, Spot>;
+
+/// The name of a table, unique among its kind. One that is wrong is taken, too: what refers to it
+/// is not told that there is no such thing.
+fn name<'a>(
+    w: &mut Walk<'_>,
+    t: &Table<'a>,
+    kind: &str,
+    names: &mut Names<'a>,
+) -> Option<Val<&'a str>> {
+    t.missing(w, "name", "write name = \"…\"");
+    let v = t.text(w, "name")?;
+    if let Some(first) = names.get(v.value) {
+        let message = format!("there are two {kind}s {}", quoted(v.value));
+        w.clash(v.at, *first, message, "give one of them another name");
+    } else {
+        names.insert(v.value, v.at);
+    }
+    w.check(v, |s| words::name(&format!("a {kind}"), s))
+}
+
+fn folders<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> (Vec<Folder>, Names<'a>) {
+    let (mut found, mut names) = (Vec::new(), Names::new());
+    for t in top.tables(w, "files", "[[files]]") {
+        let name = name(w, &t, "folder", &mut names);
+        t.missing(w, "dir", "write dir = \"…\", the folder to serve");
+        let dir = t.path(w, "dir");
+        if let (Some(name), Some(dir)) = (name, dir) {
+            w.keep(format!("files/{}", name.value), dir.at);
+            found.push(Folder { name: name.value.to_string(), dir: dir.value });
+        }
+    }
+    (found, names)
+}
+
+fn profiles<'a>(
+    w: &mut Walk<'_>,
+    top: &Table<'a>,
+    folders: &Names<'_>,
+) -> (Vec<Profile>, Names<'a>) {
+    let (mut found, mut names) = (Vec::new(), Names::new());
+    for t in top.tables(w, "profile", "[[profile]]") {
+        let name = name(w, &t, "profile", &mut names);
+        found.extend(profile(w, &t, name, folders));
+    }
+    (found, names)
+}
+
+fn profile(
+    w: &mut Walk<'_>,
+    t: &Table<'_>,
+    name: Option<Val<&str>>,
+    folders: &Names<'_>,
+) -> Option<Profile> {
+    t.missing(w, "kernel", "write kernel = \"FOLDER/path\", or a URL");
+    let key = name.map_or(String::new(), |n| format!("profile/{}", n.value));
+    let kernel = t.text(w, "kernel").and_then(|v| {
+        w.keep(format!("{key}/kernel"), v.at);
+        source(w, "kernel", v, folders)
+    });
+    let mut initrds = Vec::new();
+    for (n, v) in t.texts(w, "initrd").into_iter().enumerate() {
+        w.keep(format!("{key}/initrd/{n}"), v.at);
+        initrds.extend(source(w, "initrd", v, folders));
+    }
+    let title = title(w, t);
+    let args = t.text(w, "args");
+    let args = args.and_then(|v| w.check(v, |s| words::line("`args`", s, LINE_LIMIT)));
+    let console = t.text(w, "console").and_then(|v| w.check(v, words::console));
+    let answers = answers(w, t, &key);
+    let menu = t.flag(w, "menu").map(|m| m.value);
+    let vars = t.table(w, "vars", "the profile's `vars`").values(w);
+    let name = name?;
+    if menu.is_none() && !answers.is_empty() {
+        let message = format!(
+            "profile {} hands out answer files, so the menu of unknown machines leaves it out",
+            quoted(name.value)
+        );
+        w.note(name.at, message, "menu = true offers it to everybody on the network");
+    }
+    w.keep(key.clone(), name.at);
+    for (what, value) in [("title", title), ("args", args)] {
+        if let Some(v) = value {
+            w.keep(format!("{key}/{what}"), v.at);
+        }
+    }
+    let place = w.place(t.at);
+    Some(Profile {
+        name: name.value.to_string(),
+        title: title.map_or(name.value, |v| v.value).to_string(),
+        menu: menu.unwrap_or(answers.is_empty()),
+        kernel: kernel?,
+        initrds,
+        args: args.map_or("", |v| v.value).to_string(),
+        answers,
+        console: console.map(|v| v.value.to_string()),
+        vars,
+        at: format!("{}:{}", place.file.display(), place.line),
+    })
+}
+
+/// A kernel or an initrd whose folder is declared.
+fn source(w: &mut Walk<'_>, key: &str, v: Val<&str>, folders: &Names<'_>) -> Option<Source> {
+    let found = w.check(v, |s| words::source(key, s))?.value;
+    if let Source::Ours { folder, .. } = &found
+        && !folders.contains_key(folder.as_str())
+    {
+        let hint = format!("declare a [[files]] with name = {}", quoted(folder));
+        let hint = w.nearest(folder, folders.keys().copied(), hint);
+        w.err(v.at, format!("there is no folder {}", quoted(folder)), hint);
+        return None;
+    }
+    Some(found)
+}
+
+fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
+    let t = t.table(w, "answers", "the profile's `answers`");
+    let mut found = Vec::new();
+    for key in t.keys() {
+        let name = w.check(key, |s| words::name("an answer", s));
+        if let (Some(name), Some(path)) = (name, t.path(w, key.value)) {
+            w.keep(format!("{profile}/answer/{}", name.value), path.at);
+            found.push(Answer { name: name.value.to_string(), template: path.value });
+        }
+    }
+    found
+}
+
+/// The machines, and the addresses that are reserved for them.
+fn machines(
+    w: &mut Walk<'_>,
+    top: &Table<'_>,
+    profiles: &Names<'_>,
+) -> (Vec<Machine>, Vec<Val<Ipv4Addr>>) {
+    let (mut found, mut names) = (Vec::new(), Names::new());
+    let mut matches = HashMap::new();
+    let mut addresses = HashMap::new();
+    let mut reserved = Vec::new();
+    for t in top.tables(w, "machine", "[[machine]]") {
+        let name = name(w, &t, "machine", &mut names);
+        let by = matching(w, &t);
+        if by != Match::default()
+            && let Some(first) = matches.insert(format!("{by:?}"), t.at)
+        {
+            let message = "an earlier [[machine]] is matched by the same";
+            w.clash(t.at, first, message, "the first that agrees is taken, so leave one out");
+        }
+        let address = address(w, &t, &by);
+        if let Some(a) = address {
+            if let Some(first) = addresses.insert(a.value, a.at) {
+                let message = format!("address {} is reserved twice", a.value);
+                w.clash(a.at, first, message, "each machine needs one of its own");
+            }
+            reserved.push(a);
+        }
+        found.extend(machine(w, &t, name, by, address.map(|a| a.value), profiles));
+    }
+    (found, reserved)
+}
+
+fn matching(w: &mut Walk<'_>, t: &Table<'_>) -> Match {
+    const KEYS: [&str; 5] = ["mac", "uuid", "serial", "vendor", "arch"];
+    if !KEYS.iter().any(|key| t.has(key)) {
+        let hint = format!("give it at least one of {}", KEYS.join(", "));
+        w.err(t.at, "this [[machine]] has nothing to be matched by", hint);
+    }
+    let mac = t.text(w, "mac").and_then(|v| {
+        w.check(v, |s| {
+            let pattern = s.parse::<MacPattern>();
+            pattern.map_err(|_| {
+                let hint = "write six pairs of hex digits, like 52:54:00:12:34:56, or * for the \
+                            rest, like 52:54:00:*";
+                (format!("{} is no MAC address", quoted(s)), hint.to_string())
+            })
+        })
+    });
+    let uuid = t.text(w, "uuid").and_then(|v| {
+        w.check(v, |s| {
+            uuid::Uuid::parse_str(s).map_err(|_| {
+                let hint = "write it like 01234567-89ab-cdef-0123-456789abcdef";
+                (format!("{} is no UUID", quoted(s)), hint.to_string())
+            })
+        })
+    });
+    Match {
+        mac: mac.map(|v| v.value),
+        uuid: uuid.map(|v| v.value.hyphenated().to_string()),
+        serial: told(w, t, "serial"),
+        vendor: told(w, t, "vendor"),
+        arch: t.text(w, "arch").and_then(|v| arch(w, v)),
+    }
+}
+
+/// What a machine tells of itself: SMBIOS strings are one line.
+fn told(w: &mut Walk<'_>, t: &Table<'_>, key: &str) -> Option<String> {
+    let v = t.text(w, key)?;
+    if v.value.trim().is_empty() {
+        w.err(v.at, format!("`{key}` is empty"), "leave it out if it does not matter");
+        return None;
+    }
+    w.check(v, |s| words::line(&format!("`{key}`"), s, LINE_LIMIT)).map(|v| v.value.to_string())
+}
+
+fn address(w: &mut Walk<'_>, t: &Table<'_>, by: &Match) -> Option<Val<Ipv4Addr>> {
+    let v = t.text(w, "address")?;
+    let address = subnet::address(w, v)?;
+    if by.mac.as_ref().and_then(MacPattern::exact).is_none() {
+        let message = "an address can be reserved only for one MAC address";
+        w.err(address.at, message, "give the machine mac = \"…\", without *");
+        return None;
+    }
+    Some(address)
+}
+
+fn machine(
+    w: &mut Walk<'_>,
+    t: &Table<'_>,
+    name: Option<Val<&str>>,
+    by: Match,
+    address: Option<Ipv4Addr>,
+    profiles: &Names<'_>,
+) -> Option<Machine> {
+    let profile = t.text(w, "profile");
+    if let Some(p) = profile
+        && !profiles.contains_key(p.value)
+    {
+        let hint = w.nearest(p.value, profiles.keys().copied(), "declare it as a [[profile]]");
+        w.err(p.at, format!("there is no profile {}", quoted(p.value)), hint);
+    }
+    let hostname = t.text(w, "hostname").and_then(|v| w.check(v, |s| words::host("host name", s)));
+    let loader = loader(w, t, "loader");
+    let vars = t.table(w, "vars", "the machine's `vars`").values(w);
+    let name = name?;
+    if let Some(loader) = loader {
+        w.keep(format!("machine/{}/loader", name.value), loader.at);
+    }
+    Some(Machine {
+        name: name.value.to_string(),
+        matches: by,
+        profile: profile.map(|p| p.value.to_string()),
+        address,
+        hostname: hostname.map(|h| h.value.to_string()),
+        loader: loader.map(|l| l.value.to_string()),
+        vars,
+    })
+}
+
+/// What the mode makes of the subnets.
+fn of_mode(
+    w: &mut Walk<'_>,
+    mode: Mode,
+    mode_at: Spot,
+    subnets: &[Val<Subnet>],
+    nothing_reserved: bool,
+) {
+    match (mode, subnets.first()) {
+        (Mode::Full, None) => w.err(
+            mode_at,
+            "mode \"full\" hands out addresses, and there is no [[subnet]]",
+            "declare one with its network and range, or write mode = \"proxy\"",
+        ),
+        (Mode::Full, _)
+            if nothing_reserved && subnets.iter().all(|s| s.value.ranges.is_empty()) =>
+        {
+            let message = "mode \"full\" has no address to hand out";
+            w.err(mode_at, message, "give a [[subnet]] a range, or a [[machine]] an address");
+        }
+        (Mode::Proxy | Mode::Off, Some(s)) => {
+            let hint = "write mode = \"full\" under [dhcp] to hand out addresses";
+            w.note(s.at, "a [[subnet]] is used in mode \"full\" only", hint);
+        }
+        _ => {}
+    }
+}
+
+/// A reserved address is a machine's in one of the subnets.
+fn reservations(w: &mut Walk<'_>, subnets: &[Val<Subnet>], reserved: &[Val<Ipv4Addr>]) {
+    let mut sorted: Vec<&Subnet> = subnets.iter().map(|s| &s.value).collect();
+    sorted.sort_by_key(|s| s.network.network());
+    for a in reserved {
+        let after = sorted.partition_point(|s| s.network.network() <= a.value);
+        let home = after.checked_sub(1).map(|i| sorted[i]);
+        match home.filter(|s| s.network.contains(&a.value)) {
+            None => {
+                let message = format!("no [[subnet]] holds the address {}", a.value);
+                w.err(a.at, message, "addresses are reserved in the subnets of mode \"full\"");
+            }
+            Some(s) => {
+                let ends = [s.network.network(), s.network.broadcast(), s.broadcast];
+                if ends.contains(&a.value) {
+                    let message = format!("{} is no machine's address in {}", a.value, s.network);
+                    w.err(a.at, message, "it is the network's own, or its broadcast address");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let example = include_str!("../../assets/pilotlight.toml");
+        let lines: Vec<&str> = example.lines().map(str::trim_start).collect();
+        for (title, keys) in SCHEMA {
+            for key in *keys {
+                let shown = lines.iter().any(|l| {
+                    l.starts_with(&format!("{key} = "))
+                        || ["[", "[[", "[[subnet.", "[ipxe."].iter().any(|open| {
+                            l.strip_prefix(open).is_some_and(|l| l.starts_with(&format!("{key}]")))
+                        })
+                });
+                assert!(shown, "{key} of {title}");
+            }
+        }
+    }
+}

@@ -1,14 +1,30 @@
-//! The configuration as used: units, ranges and defaults applied, names resolved. [`file`] reads
-//! it as written and reports what is wrong with file, line and column.
+//! The configuration as used: units, ranges and defaults applied, names resolved.
+//!
+//! 1. [`disk`] reads the files.
+//! 2. [`file`] takes them as written: it walks over the tables (`walk`), and checks what one value
+//!    can tell (`words`, `subnet`), then what only all of them together can.
+//! 3. [`disk`] looks, when asked, at every file that the configuration names.
+//!
+//! Each of them collects all that is wrong, with file, line, column and a hint ([`report`]).
 
+pub mod disk;
 pub mod file;
+pub mod report;
+mod subnet;
+mod walk;
+mod words;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+
+pub use disk::{check_disk, load};
+pub use file::parse;
+pub use report::{Errors, Finding, Note, Place};
 
 use crate::model::{Machine, Profile};
 
@@ -29,7 +45,13 @@ pub struct Config {
     pub machines: Vec<Machine>,
     /// The files it was read from, in the order of reading.
     pub sources: Vec<PathBuf>,
+    /// Where it says what is looked at again later; [`Config::place`] reads it.
+    pub places: Places,
 }
+
+/// Places by key; which keys there are is told at [`Config::place`].
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Places(BTreeMap<String, Place>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,6 +183,7 @@ impl Default for Config {
             profiles: Vec::new(),
             machines: Vec::new(),
             sources: Vec::new(),
+            places: Places::default(),
         }
     }
 }
@@ -186,6 +209,15 @@ impl Config {
 
     pub fn folder(&self, name: &str) -> Option<&Folder> {
         self.folders.iter().find(|f| f.name == name)
+    }
+
+    /// Where something was declared. Keys: `files/NAME`, `tftp`, `ipxe`, `loader/ARCH`,
+    /// `certificate`, `key`, `root`, `machine/NAME/loader`, `profile/NAME` and, below that,
+    /// `/kernel`, `/initrd/0`, `/args`, `/title` and `/answer/KEY`. What has no place (a
+    /// configuration that was not read from files) is given that of the first file.
+    pub fn place(&self, key: &str) -> Place {
+        let first = || self.sources.first().map_or(Path::new("pilotlight.toml"), PathBuf::as_path);
+        self.places.0.get(key).cloned().unwrap_or_else(|| Place::file(first()))
     }
 }
 

@@ -1,0 +1,235 @@
+//! The configuration's files on the disk: reading it, and looking at what it names.
+//!
+//! Both only read. What is there is judged by [`check_disk`] one thing after another, each with
+//! the place that declared it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::file::{FILE_LIMIT, parse};
+use super::report::{Errors, Finding, Note, Place, Source};
+use super::{Config, Folder};
+use crate::model::profile;
+
+/// Files of the folder beside the main one.
+const FILES_LIMIT: usize = 1000;
+/// Bytes of all the files together.
+const TOTAL_LIMIT: usize = 64 << 20;
+
+/// Reads the configuration: `main`, then `*.toml` of the folder beside it, in the order of their
+/// names: `pilotlight.d/` for `pilotlight.toml`. Without `main` it is the default one.
+///
+/// # Errors
+/// Files that cannot be read, or else everything that is wrong with what they say.
+pub fn load(main: Option<&Path>) -> Result<(Config, Vec<Note>), Errors> {
+    let Some(main) = main else { return Ok((Config::default(), Vec::new())) };
+    let mut errors = Errors::default();
+    let mut files = Vec::new();
+    let mut total = 0;
+    for path in std::iter::once(main.to_path_buf()).chain(more(main, &mut errors)) {
+        match read(&path) {
+            Ok(text) => {
+                total += text.len();
+                files.push((path, text));
+            }
+            Err(found) => errors.push(*found),
+        }
+        if total > TOTAL_LIMIT {
+            let message = format!("the files together have more than {} MiB", TOTAL_LIMIT >> 20);
+            errors.push(Finding::new(Place::file(main), message, ""));
+            break;
+        }
+    }
+    if errors.is_empty() { parse(&files) } else { Err(errors) }
+}
+
+fn more(main: &Path, errors: &mut Errors) -> Vec<PathBuf> {
+    let folder = main.with_extension("d");
+    let mut found = Vec::new();
+    if folder == main {
+        return found;
+    }
+    match fs::read_dir(&folder) {
+        Ok(entries) => {
+            let paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
+            found.extend(paths.filter(|p| is_ours(p)).take(FILES_LIMIT + 1));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => {
+            let message = format!("this folder cannot be read: {}", why(&e));
+            errors.push(Finding::new(Place::file(&folder), message, hint_of(&e)));
+        }
+    }
+    if found.len() > FILES_LIMIT {
+        let message = format!("this folder holds more than {FILES_LIMIT} files");
+        errors.push(Finding::new(Place::file(&folder), message, "put more into each of them"));
+        found.clear();
+    }
+    found.sort();
+    found
+}
+
+/// Editors leave hidden files beside the one they have open.
+fn is_ours(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|e| e == "toml")
+}
+
+/// A file's text, at most [`FILE_LIMIT`] bytes of it.
+fn read(path: &Path) -> Result<String, Box<Finding>> {
+    let wrong = |place, message: String, hint: &str| Box::new(Finding::new(place, message, hint));
+    let mut bytes = Vec::new();
+    // One byte more than there may be tells that there is too much.
+    let most = FILE_LIMIT as u64 + 1;
+    open(path).and_then(|f| f.take(most).read_to_end(&mut bytes)).map_err(|e| {
+        wrong(Place::file(path), format!("this file cannot be read: {}", why(&e)), hint_of(&e))
+    })?;
+    if bytes.len() > FILE_LIMIT {
+        let message = format!("this file has more than {} MiB", FILE_LIMIT >> 20);
+        return Err(wrong(Place::file(path), message, "split it"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let good = e.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(e.as_bytes());
+        let place = Source::new(path, &text).place(good..good + 1);
+        wrong(place, "this is not UTF-8".into(), "save the file as UTF-8")
+    })
+}
+
+/// Opens a plain file. A pipe would block, a device could do anything.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    File::open(path)
+}
+
+fn why(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => e.to_string(),
+    }
+}
+
+fn hint_of(e: &io::Error) -> &'static str {
+    match e.kind() {
+        io::ErrorKind::NotFound => "a relative path is beside the file that names it",
+        io::ErrorKind::PermissionDenied => "pilotlight's user must be able to read it",
+        _ => "",
+    }
+}
+
+/// Looks at everything on the disk that the configuration names: folders, kernels and initrds in
+/// them, answer templates, certificates. Loaders are not looked for here, since most are embedded;
+/// templates are not read, since only rendering tells.
+///
+/// # Errors
+/// All that is missing, unreadable, no file, or outside its folder.
+pub fn check_disk(config: &Config) -> Result<(), Errors> {
+    let mut look = Look { config, errors: Errors::default() };
+    if let Some(dir) = &config.tftp.dir {
+        look.folder("tftp", dir);
+    }
+    if let Some(dir) = &config.ipxe.dir {
+        look.folder("ipxe", dir);
+    }
+    if let Some(own) = &config.tls.own {
+        look.file("certificate", &own.chain);
+        look.key("key", &own.key);
+        if let Some(root) = &own.root {
+            look.file("root", root);
+        }
+    }
+    let mut folders: Vec<(&Folder, PathBuf)> = Vec::new();
+    for f in &config.folders {
+        folders.extend(look.folder(&format!("files/{}", f.name), &f.dir).map(|real| (f, real)));
+    }
+    for p in &config.profiles {
+        let key = |what: &str| format!("profile/{}/{what}", p.name);
+        let initrds = p.initrds.iter().enumerate().map(|(n, s)| (key(&format!("initrd/{n}")), s));
+        for (key, source) in std::iter::once((key("kernel"), &p.kernel)).chain(initrds) {
+            look.source(&key, source, &folders);
+        }
+        for a in &p.answers {
+            look.file(&key(&format!("answer/{}", a.name)), &a.template);
+        }
+    }
+    if look.errors.is_empty() { Ok(()) } else { Err(look.errors) }
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    errors: Errors,
+}
+
+impl Look<'_> {
+    fn err(&mut self, key: &str, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.errors.push(Finding::new(self.config.place(key), message, hint));
+    }
+
+    fn unreadable(&mut self, key: &str, path: &Path, e: &io::Error) {
+        let message = format!("{} cannot be read: {}", path.display(), why(e));
+        self.err(key, message, hint_of(e));
+    }
+
+    /// The folder's real path, without symbolic links.
+    fn folder(&mut self, key: &str, dir: &Path) -> Option<PathBuf> {
+        match fs::read_dir(dir).and_then(|_| dir.canonicalize()) {
+            Ok(real) => Some(real),
+            Err(e) => {
+                self.unreadable(key, dir, &e);
+                None
+            }
+        }
+    }
+
+    fn file(&mut self, key: &str, path: &Path) -> Option<File> {
+        match open(path) {
+            Ok(file) => Some(file),
+            Err(e) => {
+                self.unreadable(key, path, &e);
+                None
+            }
+        }
+    }
+
+    fn key(&mut self, key: &str, path: &Path) {
+        let Some(file) = self.file(key, path) else { return };
+        match file.metadata() {
+            Ok(m) if m.permissions().mode() & 0o077 != 0 => {
+                let mode = m.permissions().mode() & 0o777;
+                let message = format!(
+                    "the key {} can be read by others: its mode is {mode:o}",
+                    path.display()
+                );
+                self.err(key, message, format!("chmod 600 {}", path.display()));
+            }
+            Ok(_) => {}
+            Err(e) => self.unreadable(key, path, &e),
+        }
+    }
+
+    /// A kernel or an initrd of ours. Of a folder that is not there, only the folder is told.
+    fn source(&mut self, key: &str, source: &profile::Source, folders: &[(&Folder, PathBuf)]) {
+        let profile::Source::Ours { folder, path } = source else { return };
+        let Some((_, real)) = folders.iter().find(|(f, _)| f.name == *folder) else { return };
+        let file = real.join(path);
+        match file.canonicalize() {
+            Ok(f) if !f.starts_with(real) => {
+                let message =
+                    format!("{folder}/{path} leads out of its folder, to {}", f.display());
+                self.err(key, message, "a symbolic link must stay inside the folder");
+            }
+            Ok(f) => {
+                let empty = self.file(key, &f).and_then(|f| f.metadata().ok());
+                if empty.is_some_and(|m| m.len() == 0) {
+                    self.err(key, format!("{} is empty", f.display()), "");
+                }
+            }
+            Err(e) => self.unreadable(key, &file, &e),
+        }
+    }
+}
