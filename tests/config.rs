@@ -1,0 +1,504 @@
+//! The configuration as a user meets it: what is wrong is told with its place and a hint, several
+//! files are one, and what is named is looked for.
+//!
+//! Each `tests/config/NAME.toml` is wrong in the ways that `NAME.err` tells, line by line. After a
+//! change of words: `BLESS=1 cargo test --test config`, then read the difference.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pilotlight::config::{
+    Config, Errors, Finding, Folder, Mode, Note, OwnCertificate, check_disk, load, parse,
+};
+use pilotlight::model::profile::{Answer, Source};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+fn one(text: &str) -> Result<(Config, Vec<Note>), Errors> {
+    parse(&[("pilotlight.toml".into(), text.into())])
+}
+
+fn good(text: &str) -> Config {
+    one(text).unwrap_or_else(|e| panic!("{e}")).0
+}
+
+/// The texts of what is wrong, or nothing.
+fn lines<T>(result: Result<T, Errors>) -> Vec<String> {
+    result.err().map_or(Vec::new(), |e| e.errors.iter().map(Finding::to_string).collect())
+}
+
+#[test]
+fn what_is_wrong_is_told_word_by_word() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut seen = 0;
+    let mut differ = String::new();
+    for entry in fs::read_dir(home().join("tests/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
+        seen += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        let said = match parse(&[(path.file_name().unwrap().into(), text)]) {
+            Ok(_) => "nothing is wrong".to_string(),
+            Err(errors) => format!("{errors}\n"),
+        };
+        let golden = path.with_extension("err");
+        if bless {
+            fs::write(&golden, &said).unwrap();
+        }
+        let want = fs::read_to_string(&golden).unwrap_or_default();
+        if said != want {
+            writeln!(differ, "{}\n--- wanted\n{want}--- said\n{said}", path.display()).unwrap();
+        }
+    }
+    assert!(seen >= 15, "the bad configurations are not where they were: {seen}");
+    assert!(differ.is_empty(), "{differ}");
+}
+
+#[test]
+fn a_picture_shows_the_line_and_both_places_of_a_clash() {
+    let files = [
+        ("pilotlight.toml".into(), "[http]\nport = 80\n".into()),
+        ("pilotlight.d/web.toml".into(), "[http]\n port = 8080\n".into()),
+    ];
+    let errors = parse(&files).unwrap_err();
+    let want = "\
+error: `port` of [http] is set twice
+ --> pilotlight.d/web.toml:2:2
+  |
+2 |  port = 8080
+  |  ^^^^
+  |
+ ::: pilotlight.toml:2:1
+  |
+2 | port = 80
+  | ---- the other place
+  |
+  = help: leave one of them out";
+    assert_eq!(errors.picture(false), want);
+    assert_eq!(
+        errors.to_string(),
+        "pilotlight.d/web.toml:2:2: `port` of [http] is set twice; the other place is \
+         pilotlight.toml:2:1 (leave one of them out)"
+    );
+    assert_eq!(
+        serde_json::to_value(&errors).unwrap(),
+        json!({
+            "errors": [{
+                "file": "pilotlight.d/web.toml",
+                "line": 2,
+                "column": 2,
+                "message": "`port` of [http] is set twice",
+                "hint": "leave one of them out",
+                "first": "pilotlight.toml:2:1",
+            }],
+            "more": 0,
+        })
+    );
+    assert!(errors.picture(true).contains("\x1b["));
+}
+
+#[test]
+fn nothing_written_is_the_default() {
+    assert_eq!(load(None).unwrap(), (Config::default(), Vec::new()));
+    assert_eq!(parse(&[]).unwrap(), (Config::default(), Vec::new()));
+    let empty = good("");
+    assert_eq!(empty, Config { sources: vec!["pilotlight.toml".into()], ..Config::default() });
+}
+
+#[test]
+fn the_example_is_what_it_says() {
+    let path = home().join("assets/pilotlight.toml");
+    let text = fs::read_to_string(path).unwrap();
+    let (c, notes) = parse(&[("/etc/pilotlight/pilotlight.toml".into(), text)]).unwrap();
+    assert_eq!(notes, []);
+    let beside = |name: &str| Path::new("/etc/pilotlight").join(name);
+    assert_eq!(c.interfaces, ["eth1"]);
+    assert_eq!(c.state_dir, Path::new("/var/lib/pilotlight"));
+    assert_eq!(c.dhcp.mode, Mode::Full);
+    assert!(c.dhcp.router_advertisement);
+
+    let [s] = &c.dhcp.subnets[..] else { panic!("{:?}", c.dhcp.subnets) };
+    let ip = |last| Ipv4Addr::new(10, 0, 0, last);
+    assert_eq!(s.network.to_string(), "10.0.0.0/24");
+    assert_eq!(s.ranges, [ip(100)..=ip(200)]);
+    assert_eq!((&s.router[..], &s.dns[..]), (&[ip(1)][..], &[ip(1), ip(2)][..]));
+    assert_eq!(s.domain.as_deref(), Some("lab.example"));
+    assert_eq!((s.broadcast, &s.ntp[..], s.mtu), (ip(255), &[ip(1)][..], Some(1500)));
+    assert_eq!(s.lease_time, Duration::from_secs(3600));
+    assert_eq!(s.max_lease_time, Duration::from_secs(86400));
+    assert_eq!(
+        s.options,
+        [
+            (66, b"tftp.lab.example".to_vec()),
+            (150, vec![10, 0, 0, 5, 10, 0, 0, 6]),
+            (23, vec![64]),
+            (22, vec![0x05, 0x78]),
+            (2, vec![0, 0, 0x0e, 0x10]),
+            (19, vec![0]),
+            (224, vec![10, 11, 12]),
+        ]
+    );
+
+    assert_eq!(c.tftp.dir, Some(beside("tftp")));
+    assert_eq!((c.http.port, c.http.https_port), (80, 443));
+    assert_eq!(c.http.admin, "127.0.0.1:8067".parse().ok());
+    assert!(!c.tls.enabled);
+    let own = OwnCertificate {
+        chain: beside("chain.pem"),
+        key: beside("key.pem"),
+        root: Some(beside("root.pem")),
+    };
+    assert_eq!(c.tls.own, Some(own));
+    assert_eq!(c.tls.names, ["boot.lab.example"]);
+    assert_eq!(c.tls.addresses, [Ipv4Addr::new(192, 0, 2, 7)]);
+    assert_eq!(c.ipxe.dir, Some(beside("loaders")));
+    assert_eq!(c.ipxe.loaders, [("uefi-x64", "ipxe-amd64.efi".to_string())]);
+    assert_eq!((&*c.menu.title, c.menu.timeout), ("Lab 3", Duration::from_secs(30)));
+    assert_eq!(c.folders, [Folder { name: "debian".into(), dir: "/srv/debian".into() }]);
+
+    let p = c.profile("debian-12").unwrap();
+    let ours = |path: &str| Source::Ours { folder: "debian".into(), path: path.into() };
+    assert_eq!((&*p.title, p.menu), ("Debian 12 (automatic)", true));
+    assert_eq!((&p.kernel, &p.initrds[..]), (&ours("linux"), &[ours("initrd.gz")][..]));
+    assert_eq!(p.args, "auto=true priority=critical url={{ answers.preseed }}");
+    assert_eq!(p.console.as_deref(), Some("ttyS0,115200"));
+    let answer = Answer { name: "preseed".into(), template: beside("preseed.cfg") };
+    assert_eq!(p.answers, [answer]);
+    assert_eq!(serde_json::to_value(&p.vars).unwrap(), json!({"release": "bookworm"}));
+    let line = c.place("profile/debian-12").line - 1;
+    assert_eq!(p.at, format!("/etc/pilotlight/pilotlight.toml:{line}"), "the line of [[profile]]");
+
+    let [m] = &c.machines[..] else { panic!("{:?}", c.machines) };
+    assert_eq!((&*m.name, m.profile.as_deref()), ("web1", Some("debian-12")));
+    assert_eq!(m.mac(), "52:54:00:12:34:56".parse().ok());
+    assert_eq!(m.matches.uuid.as_deref(), Some("8d2f0c64-6f0e-4a57-9f5e-0d4a3c1b2e10"));
+    assert_eq!(m.matches.serial.as_deref(), Some("CZ1234567"));
+    assert_eq!(m.matches.vendor.as_deref(), Some("QEMU"));
+    assert_eq!(m.matches.arch, Some("uefi-x64"));
+    assert_eq!((m.address, m.hostname.as_deref()), (Some(ip(50)), Some("web1")));
+    assert_eq!(m.loader.as_deref(), Some("ipxe.efi"));
+    assert_eq!(serde_json::to_value(&m.vars).unwrap(), json!({"rack": 7}));
+}
+
+#[test]
+fn short_forms_mean_what_long_ones_do() {
+    let c = good(
+        "[http]\nadmin = \"off\"\n[dhcp]\nmode = \"full\"\nrouter-advertisement = false\n\
+         [[subnet]]\nnetwork = \"10.0.0.0/24\"\nmax-lease-time = \"10m\"\n\
+         range = [\"10.0.0.10 - 10.0.0.20\", \"10.0.0.30-10.0.0.30\"]\n\
+         [[profile]]\nname = \"p\"\nkernel = \"https://h/k\"\ninitrd = \"http://h/i\"\n\
+         vars = { list = [1, 2.5, true], day = 2026-01-02, deep = { er = \"x\" } }\n\
+         [[machine]]\nname = \"m\"\nuuid = \"8D2F0C646F0E4A579F5E0D4A3C1B2E10\"\n",
+    );
+    assert_eq!(c.http.admin, None);
+    assert!(!c.dhcp.router_advertisement);
+    let s = &c.dhcp.subnets[0];
+    assert_eq!(s.ranges.len(), 2);
+    assert_eq!(s.broadcast, Ipv4Addr::new(10, 0, 0, 255));
+    assert_eq!(s.lease_time, Duration::from_secs(600), "no more than the most");
+    let p = &c.profiles[0];
+    assert_eq!((&*p.title, p.menu, &*p.args), ("p", true, ""));
+    assert_eq!(p.kernel, Source::Url("https://h/k".into()));
+    assert_eq!(
+        serde_json::to_value(&p.vars).unwrap(),
+        json!({"list": [1, 2.5, true], "day": "2026-01-02", "deep": {"er": "x"}})
+    );
+    let uuid = c.machines[0].matches.uuid.as_deref();
+    assert_eq!(uuid, Some("8d2f0c64-6f0e-4a57-9f5e-0d4a3c1b2e10"), "as iPXE writes it");
+    let s = &good("[[subnet]]\nnetwork = \"10.0.0.0/24\"\nlease-time = \"2d\"\n").dhcp.subnets[0];
+    assert_eq!(s.max_lease_time, s.lease_time, "no less than what all get");
+}
+
+#[test]
+fn what_surprises_is_noted() {
+    let text = "[[subnet]]\nnetwork = \"10.0.0.0/24\"\nrouter = [\"10.0.0.9\", \"10.9.0.1\"]\n\
+                range = \"10.0.0.5-10.0.0.20\"\n\
+                [[profile]]\nname = \"auto\"\nkernel = \"http://h/k\"\n\
+                answers = { preseed = \"preseed.cfg\" }\n\
+                [[profile]]\nname = \"said\"\nmenu = false\nkernel = \"http://h/k\"\n\
+                answers = { preseed = \"preseed.cfg\" }\n";
+    let (c, notes) = one(text).unwrap();
+    assert_eq!(c.profiles.iter().map(|p| p.menu).collect::<Vec<_>>(), [false, false]);
+    let said: Vec<String> = notes.iter().map(Note::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "pilotlight.toml:2:11: a [[subnet]] is used in mode \"full\" only (write mode = \
+             \"full\" under [dhcp] to hand out addresses)",
+            "pilotlight.toml:3:23: the router 10.9.0.1 is not in 10.0.0.0/24 (machines reach a \
+             router only in their own network)",
+            "pilotlight.toml:4:9: the range holds the router 10.0.0.9 (leave it out of the range, \
+             lest a machine is given it)",
+            "pilotlight.toml:6:8: profile \"auto\" hands out answer files, so the menu of unknown \
+             machines leaves it out (menu = true offers it to everybody on the network)",
+        ]
+    );
+    assert!(notes[0].picture_of_note(false).starts_with("warning: "));
+}
+
+#[test]
+fn notes_are_bounded() {
+    let profile = |n| {
+        format!("[[profile]]\nname = \"p{n}\"\nkernel = \"http://h/k\"\nanswers = {{a = \"a\"}}\n")
+    };
+    let (_, notes) = one(&(0..150).map(profile).collect::<String>()).unwrap();
+    assert_eq!(notes.len(), 101);
+    assert_eq!(notes[100].message, "and 50 more notes like these");
+}
+
+#[test]
+fn several_files_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let main = dir.path().join("pilotlight.toml");
+    put("pilotlight.toml", "[http]\nport = 8080\n[[files]]\nname = \"a\"\ndir = \"a\"\n");
+    put("pilotlight.d/20.toml", "[[files]]\nname = \"c\"\ndir = \"c\"\n");
+    put(
+        "pilotlight.d/10.toml",
+        "[http]\nhttps-port = 8443\n[[files]]\nname = \"b\"\ndir = \"b\"\n\
+         [[profile]]\nname = \"p\"\nkernel = \"c/linux\"\n",
+    );
+    put("pilotlight.d/.10.toml.swp.toml", "an editor's");
+    put("pilotlight.d/10.toml~", "an editor's");
+    let (c, notes) = load(Some(&main)).unwrap();
+    assert_eq!(notes, []);
+    assert_eq!((c.http.port, c.http.https_port), (8080, 8443));
+    let folders: Vec<_> = c.folders.iter().map(|f| (&*f.name, f.dir.clone())).collect();
+    let below = dir.path().join("pilotlight.d");
+    let want = [("a", dir.path().join("a")), ("b", below.join("b")), ("c", below.join("c"))];
+    assert_eq!(folders, want, "in order, and beside the file that names them");
+    assert_eq!(c.sources, [main.clone(), below.join("10.toml"), below.join("20.toml")]);
+
+    put("pilotlight.d/30.toml", "[http]\nport = 80\n[[files]]\nname = \"a\"\ndir = \"x\"\n");
+    let said = lines(load(Some(&main)));
+    let (at, first) = (below.join("30.toml"), main.display());
+    assert_eq!(
+        said,
+        [
+            format!(
+                "{}:2:1: `port` of [http] is set twice; the other place is {first}:2:1 (leave one \
+                 of them out)",
+                at.display()
+            ),
+            format!(
+                "{}:4:8: there are two folders \"a\"; the other place is {first}:4:8 (give one of \
+                 them another name)",
+                at.display()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("pilotlight.toml");
+    let at = main.display();
+    assert_eq!(
+        lines(load(Some(&main))),
+        [format!(
+            "{at}:1:1: this file cannot be read: there is no such file (a relative path is beside \
+             the file that names it)"
+        )]
+    );
+    assert_eq!(
+        lines(load(Some(dir.path()))),
+        [format!("{}:1:1: this file cannot be read: it is not a file", dir.path().display())]
+    );
+    fs::write(&main, b"a = 1\nb = \"\xff\"\n").unwrap();
+    assert_eq!(
+        lines(load(Some(&main))),
+        [format!("{at}:2:6: this is not UTF-8 (save the file as UTF-8)")]
+    );
+    fs::File::create(&main).unwrap().set_len((8 << 20) + 1).unwrap();
+    let want = format!("{at}:1:1: this file has more than 8 MiB (split it)");
+    assert_eq!(lines(load(Some(&main))), [want]);
+    fs::write(&main, "").unwrap();
+    let below = dir.path().join("pilotlight.d");
+    fs::write(&below, "").unwrap();
+    assert_eq!(lines(load(Some(&main))).len(), 1, "the folder is a file");
+}
+
+#[test]
+fn what_is_named_is_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let main = dir.path().join("pilotlight.toml");
+    let text = "[tftp]\ndir = \"tftp\"\n[ipxe]\ndir = \"loaders\"\n\
+                [tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\nroot = \"root.pem\"\n\
+                [[files]]\nname = \"d\"\ndir = \"debian\"\n\
+                [[files]]\nname = \"gone\"\ndir = \"gone\"\n\
+                [[profile]]\nname = \"p\"\nkernel = \"d/linux\"\n\
+                initrd = [\"d/a/initrd\", \"http://h/i\", \"d/link\"]\n\
+                answers = { preseed = \"preseed.cfg\" }\nmenu = true\n\
+                [[profile]]\nname = \"q\"\nkernel = \"gone/linux\"\n";
+    put("pilotlight.toml", text);
+    let (c, _) = load(Some(&main)).unwrap();
+    let name = |n: &str| dir.path().join(n).display().to_string();
+    let place = |at: &str| format!("{}:{at}: ", main.display());
+    let missing = |at: &str, n: &str| {
+        place(at)
+            + &name(n)
+            + " cannot be read: there is no such file (a relative path is beside the file that \
+               names it)"
+    };
+
+    let real = fs::canonicalize(dir.path()).unwrap();
+    put("debian/x", "x");
+    assert_eq!(
+        lines(check_disk(&c)),
+        [
+            missing("2:7", "tftp"),
+            missing("4:7", "loaders"),
+            missing("6:15", "chain.pem"),
+            missing("7:7", "key.pem"),
+            missing("8:8", "root.pem"),
+            missing("14:7", "gone"),
+            missing("17:10", &format!("{}/debian/linux", real.display())),
+            missing("18:11", &format!("{}/debian/a/initrd", real.display())),
+            missing("18:39", &format!("{}/debian/link", real.display())),
+            missing("19:23", "preseed.cfg"),
+        ],
+        "and nothing of a kernel whose folder is not there"
+    );
+
+    for file in ["tftp/x", "loaders/x", "gone/linux", "chain.pem", "root.pem", "preseed.cfg"] {
+        put(file, "x");
+    }
+    put("debian/linux", "");
+    fs::create_dir_all(dir.path().join("debian/a/initrd")).unwrap();
+    symlink("../chain.pem", dir.path().join("debian/link")).unwrap();
+    put("key.pem", "x");
+    fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(
+        lines(check_disk(&c)),
+        [
+            place("7:7")
+                + &format!(
+                    "the key {0} can be read by others: its mode is 640 (chmod 600 {0})",
+                    name("key.pem")
+                ),
+            place("17:10") + &format!("{}/debian/linux is empty", real.display()),
+            place("18:11")
+                + &format!("{}/debian/a/initrd cannot be read: it is not a file", real.display()),
+            place("18:39")
+                + &format!(
+                    "d/link leads out of its folder, to {}/chain.pem (a symbolic link must stay \
+                     inside the folder)",
+                    real.display()
+                ),
+        ]
+    );
+
+    put("debian/linux", "x");
+    fs::remove_dir(dir.path().join("debian/a/initrd")).unwrap();
+    put("debian/a/initrd", "x");
+    fs::remove_file(dir.path().join("debian/link")).unwrap();
+    symlink("linux", dir.path().join("debian/link")).unwrap();
+    fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(lines(check_disk(&c)), Vec::<String>::new());
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = 100_000;
+    for text in [
+        format!("a = {}", "[".repeat(deep)),
+        format!("a = {}1{}", "[".repeat(deep), "]".repeat(deep)),
+        format!("a = {}", "{a=".repeat(deep)),
+        format!("{}a = 1", "a.".repeat(deep)),
+        format!("[{}a]", "a.".repeat(deep)),
+        format!("a = {{{}a = 1}}", "a.".repeat(deep)),
+    ] {
+        assert!(one(&text).is_err());
+    }
+}
+
+#[test]
+fn errors_are_bounded_and_so_is_their_cost() {
+    // Each machine names a profile that does not exist, among many that do.
+    let mut text = String::new();
+    for n in 0..2000 {
+        write!(text, "[[profile]]\nname = \"p{n}\"\nkernel = \"http://h/k\"\n").unwrap();
+    }
+    for n in 0..20_000 {
+        write!(text, "[[machine]]\nname = \"m{n}\"\nserial = \"{n}\"\nprofile = \"q{n}\"\n")
+            .unwrap();
+    }
+    let errors = one(&text).unwrap_err();
+    assert_eq!((errors.errors.len(), errors.more), (100, 19_900));
+    assert!(errors.picture(false).ends_with("… and 19900 more"));
+}
+
+#[test]
+fn a_hundred_thousand_machines_are_read() {
+    let mut text = String::from("[[subnet]]\nnetwork = \"10.0.0.0/8\"\n");
+    for n in 0..100_000u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        write!(text, "[[machine]]\nname=\"m{n}\"\nmac=\"5254:00{a:02x}:{b:02x}{c:02x}\"\n")
+            .unwrap();
+        writeln!(text, "address=\"10.1{a}.{b}.{c}\"").unwrap();
+    }
+    assert!(text.len() < 8 << 20, "{}", text.len());
+    let before = Instant::now();
+    let c = good(&text);
+    assert_eq!(c.machines.len(), 100_000);
+    // Generous, since this is a debug build on a busy machine: squared costs would take hours.
+    assert!(before.elapsed() < Duration::from_secs(60), "{:?}", before.elapsed());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever stands in a file, there is an answer, and it can be shown.
+    #[test]
+    fn no_text_is_too_strange(text in "\\PC{0,200}|[\\[\\]a-z=\"\\n .#0-9{},']{0,300}") {
+        if let Err(errors) = one(&text) {
+            prop_assert!(!errors.picture(false).is_empty());
+        }
+    }
+
+    /// The example with some bytes cut out, doubled or changed.
+    #[test]
+    fn no_slip_of_the_hand_is_too_strange(
+        slips in prop::collection::vec((0usize..8000, 0usize..3, 0usize..20, any::<char>()), 1..6),
+    ) {
+        let mut text: Vec<char> = include_str!("../assets/pilotlight.toml").chars().collect();
+        for (at, how, length, with) in slips {
+            let at = at % text.len();
+            let end = (at + length).min(text.len());
+            match how {
+                0 => drop(text.drain(at..end)),
+                1 => drop(text.splice(at..at, text[at..end].to_vec())),
+                _ => text[at] = with,
+            }
+        }
+        match one(&text.iter().collect::<String>()) {
+            Ok((_, notes)) => for n in notes {
+                prop_assert!(!n.picture_of_note(false).is_empty());
+            },
+            Err(errors) => {
+                prop_assert!(!errors.picture(true).is_empty());
+                prop_assert!(errors.errors.iter().all(|e| e.place.line > 0));
+            }
+        }
+    }
+}
