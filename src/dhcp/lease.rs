@@ -26,6 +26,9 @@ pub const OFFER_LIFE: Duration = Duration::from_secs(60);
 pub const DECLINED_REST: Duration = Duration::from_secs(3600);
 /// Offers at once, over all subnets: a flood of DISCOVERs with made-up addresses stops here.
 const OFFERS: usize = 65_536;
+/// Addresses of one subnet's ranges that are given out: a range of a /8 is 16 million, which
+/// nobody boots and which would be a gigabyte of memory here.
+pub const POOL_LIMIT: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,6 +159,7 @@ impl Leases {
                     .ranges
                     .iter()
                     .flat_map(|r| u32::from(*r.start())..=u32::from(*r.end()))
+                    .take(POOL_LIMIT)
                     .map(Ipv4Addr::from)
                     .filter(|a| !self.by_address.contains_key(a) && !self.reserved.contains_key(a))
                     .collect(),
