@@ -1,0 +1,533 @@
+//! The users' templates (arguments, answers), filled with a machine's facts.
+//!
+//! A variable that is not there is an error, and so is a fact that the machine did not tell: an
+//! empty host name in an answer file would show only when the installation is over. A template that
+//! can do without says so itself: `{{ machine.asset | default(value="") }}`.
+
+use std::io::{self, Write};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+use tera::{Context, ErrorKind, ReportError, Tera};
+
+use super::decide::offered;
+use super::disk;
+use super::script::{self, Fetch, For};
+use super::value::{IpxeValue, ipxe_value, ipxe_word};
+use crate::config::Config;
+use crate::model::profile::{Answer, Source};
+use crate::model::{Facts, Mac, Machine, Profile, Why};
+
+/// The largest text that a template may grow to.
+const OUTPUT: usize = 4 << 20;
+
+/// The addresses under which one boot of one machine finds everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urls {
+    /// `https://IP[:port]` where TLS is on, else the same as `http`.
+    pub base: String,
+    /// `http://IP[:port]`: what a system without TLS can always reach.
+    pub http: String,
+    /// The server's address, without port.
+    pub address: String,
+    /// This boot's token; what it opens belongs to one machine for a day.
+    pub token: String,
+}
+
+impl Urls {
+    fn boot(&self, rest: &str) -> String {
+        format!("{}/b/{}/{rest}", self.base, self.token)
+    }
+
+    /// A file of ours under the token, so that its fetch is on the right machine's timeline.
+    pub fn file(&self, folder: &str, path: &str) -> String {
+        self.boot(&format!("files/{}/{}", encode(folder), encode(path.trim_start_matches('/'))))
+    }
+
+    pub fn answer(&self, name: &str) -> String {
+        format!("{}{}", self.seed(), encode(name))
+    }
+
+    /// The folder that the answers are in, with its slash: what cloud-init calls a seed.
+    pub fn seed(&self) -> String {
+        self.boot("answer/")
+    }
+
+    /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too.
+    pub fn report(&self) -> String {
+        format!("{}/b/{}/report", self.http, self.token)
+    }
+
+    pub fn source(&self, source: &Source) -> String {
+        match source {
+            Source::Ours { folder, path } => self.file(folder, path),
+            Source::Url(url) => url.clone(),
+        }
+    }
+}
+
+/// All but what RFC 3986 calls unreserved, and `/`, which separates.
+fn encode(path: &str) -> String {
+    const LIVE: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~')
+        .remove(b'/')
+        .remove(b'+');
+    percent_encoding::utf8_percent_encode(path, &LIVE).to_string()
+}
+
+/// What is wrong with a template, and where. `line` and `column` count from 1; 0 is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderError {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl std::fmt::Display for RenderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.file)?;
+        for part in [self.line, self.column].into_iter().take_while(|p| *p > 0) {
+            write!(f, ":{part}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for RenderError {}
+
+impl Why for RenderError {
+    fn name(&self) -> &'static str {
+        "template-error"
+    }
+}
+
+impl RenderError {
+    /// At the place in the configuration where the profile is declared.
+    pub fn at(profile: &Profile, message: impl Into<String>) -> RenderError {
+        let (file, line) = match profile.at.rsplit_once(':') {
+            Some((file, line)) => (file, line.parse().unwrap_or(0)),
+            None => (profile.at.as_str(), 0),
+        };
+        let message = format!("profile {}: {}", profile.name, message.into());
+        RenderError { file: file.into(), line, column: 0, message }
+    }
+
+    fn in_file(answer: &Answer, error: &tera::Error) -> RenderError {
+        let (line, column) = place(error)
+            .map_or((0, 0), |report| (report.span().start_line, report.span().start_col + 1));
+        let message = sentence(error);
+        RenderError { file: answer.template.display().to_string(), line, column, message }
+    }
+}
+
+fn place(error: &tera::Error) -> Option<&ReportError> {
+    match error.kind() {
+        ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => Some(report),
+        _ => None,
+    }
+}
+
+/// tera's own words in one line; its `Display` draws a picture of several.
+fn sentence(error: &tera::Error) -> String {
+    if matches!(error.kind(), ErrorKind::Io(_)) {
+        return format!("the result is larger than {} MiB", OUTPUT >> 20);
+    }
+    let text =
+        place(error).map_or_else(|| error.to_string(), |report| report.message().to_string());
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a template sees.
+///
+/// `machine` (name, hostname, mac, hexhyp, ip, uuid, serial, asset, manufacturer, product, arch,
+/// version, memsize), `profile` (name, title), `vars` (the profile's, then the machine's over
+/// them), `server` (url, http, address), and URLs: `answers.NAME`, `seed` (the folder of the
+/// answers), `report`, `files`.
+pub struct Scene(Context);
+
+impl Scene {
+    pub fn new(machine: Option<&Machine>, profile: &Profile, facts: &Facts, urls: &Urls) -> Scene {
+        let hexhyp = facts.mac.hexhyp();
+        let name = machine.map_or(hexhyp.as_str(), |m| &m.name);
+        let hostname = machine.and_then(|m| m.hostname.as_deref()).unwrap_or(name);
+        let mut about = json!({
+            "name": name, "hostname": hostname, "mac": facts.mac, "hexhyp": hexhyp,
+            "ip": facts.ip, "uuid": facts.uuid, "serial": facts.serial, "asset": facts.asset,
+            "manufacturer": facts.manufacturer, "product": facts.product, "arch": facts.arch,
+            "version": facts.version, "memsize": facts.memsize,
+        });
+        if let Some(about) = about.as_object_mut() {
+            about.retain(|_, value| !value.is_null());
+        }
+        let mut vars = profile.vars.clone();
+        vars.extend(machine.into_iter().flat_map(|m| m.vars.clone()));
+        let answers: Map<String, Value> =
+            profile.answers.iter().map(|a| (a.name.clone(), urls.answer(&a.name).into())).collect();
+
+        let mut context = Context::new();
+        context.insert("machine", &about);
+        context.insert("profile", &json!({ "name": profile.name, "title": profile.title }));
+        context.insert("vars", &vars);
+        let server = json!({ "url": urls.base, "http": urls.http, "address": urls.address });
+        context.insert("server", &server);
+        context.insert("answers", &answers);
+        context.insert("seed", &urls.seed());
+        context.insert("report", &urls.report());
+        context.insert("files", &format!("{}/files", urls.base));
+        Scene(context)
+    }
+}
+
+/// Neither for HTML nor for iPXE: nothing is escaped. What goes into a script is checked instead.
+static PLAIN: LazyLock<Tera> = LazyLock::new(Tera::new);
+
+/// An answer file.
+///
+/// # Errors
+/// With the line and column in the template.
+pub fn answer(scene: &Scene, answer: &Answer, template: &str) -> Result<String, RenderError> {
+    fill(template, scene).map_err(|e| RenderError::in_file(answer, &e))
+}
+
+/// The kernel's arguments on one line: as declared, then the console, then `initrd=` for a UEFI
+/// kernel, unless the profile names its initrds itself.
+///
+/// # Errors
+/// With the place where the profile is declared; also for a result that would mean something to
+/// iPXE.
+pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> {
+    // Line breaks that the user wrote to keep the line short are his own; those that come out of a
+    // value are refused below.
+    let template = profile.args.split_whitespace().collect::<Vec<_>>().join(" ");
+    let wrong = |e: tera::Error| RenderError::at(profile, format!("args: {}", sentence(&e)));
+    let mut args = fill(&template, scene).map_err(wrong)?;
+    if let Some(console) = &profile.console
+        && !args.contains(&format!("console={console}"))
+    {
+        // The last one named is where init talks.
+        args.push_str(&format!(" console=tty0 console={console}"));
+    }
+    if !args.split_whitespace().any(|a| a.starts_with("initrd=")) {
+        for name in names(&profile.initrds) {
+            args.push_str(&format!(" initrd={name}"));
+        }
+    }
+    ipxe_value(&args).map_err(|live| {
+        RenderError::at(profile, format!("args, rendered as {args:?}, are refused: {live}"))
+    })
+}
+
+/// The machine's script, whole, and every answer rendered once so that a fault shows now and not
+/// in the middle of an installation. `answers` are the templates' texts, in the profile's order.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn machine_script(
+    who: &For<'_>,
+    scene: &Scene,
+    profile: &Profile,
+    urls: &Urls,
+    answers: &[String],
+) -> Result<String, RenderError> {
+    for (of, template) in profile.answers.iter().zip(answers) {
+        answer(scene, of, template)?;
+    }
+    let args = args(scene, profile)?;
+    let initrds: Vec<Fetch> = std::iter::zip(&profile.initrds, names(&profile.initrds))
+        .map(|(source, name)| Fetch { url: urls.source(source), name })
+        .collect();
+    script::machine(who, profile, &urls.source(&profile.kernel), &args, &initrds)
+        .map_err(|live| RenderError::at(profile, format!("kernel, initrd or title: {live}")))
+}
+
+/// The texts of the profile's templates.
+///
+/// # Errors
+/// The first that cannot be read.
+pub fn templates(profile: &Profile) -> Result<Vec<String>, RenderError> {
+    profile.answers.iter().map(|answer| template(profile, answer)).collect()
+}
+
+/// The text of one.
+///
+/// # Errors
+/// With the place where the profile that names it is declared.
+pub fn template(profile: &Profile, answer: &Answer) -> Result<String, RenderError> {
+    disk::read_template(&answer.template).map_err(|e| {
+        let file = answer.template.display();
+        RenderError::at(profile, format!("answer {}: {file} cannot be read: {e}", answer.name))
+    })
+}
+
+/// Renders every profile, for each machine that is declared with it and for one that is not, with
+/// facts that leave nothing out. What it finds would fail on every machine.
+pub fn check_templates(config: &Config) -> Vec<RenderError> {
+    let mut wrong = Vec::new();
+    for profile in &config.profiles {
+        let templates = match templates(profile) {
+            Ok(templates) => templates,
+            Err(e) => {
+                wrong.push(e);
+                continue;
+            }
+        };
+        let declared: Vec<Option<&Machine>> = config
+            .machines
+            .iter()
+            .filter(|m| m.profile.as_ref() == Some(&profile.name))
+            .map(Some)
+            .collect();
+        let undeclared = offered(config).any(|p| p.name == profile.name) || declared.is_empty();
+        for machine in declared.into_iter().chain(undeclared.then_some(None)) {
+            let facts = sample(machine);
+            let urls = sample_urls();
+            let scene = Scene::new(machine, profile, &facts, &urls);
+            let name = machine.map_or("sample", |m| &m.name);
+            let who = For { mac: facts.mac, name, base: &urls.base, choose: None };
+            if let Err(e) = machine_script(&who, &scene, profile, &urls, &templates)
+                && !wrong.contains(&e)
+            {
+                wrong.push(e);
+            }
+        }
+    }
+    wrong
+}
+
+/// Facts of a machine that leaves none out.
+fn sample(machine: Option<&Machine>) -> Facts {
+    let text = |t: &str| Some(t.to_string());
+    let mac = machine.and_then(Machine::mac).unwrap_or(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
+    Facts {
+        uuid: text("00000000-0000-0000-0000-525400123456"),
+        serial: text("SERIAL1"),
+        asset: text("ASSET1"),
+        manufacturer: text("Maker"),
+        product: text("Product"),
+        arch: machine.and_then(|m| m.matches.arch).or(Some("uefi-x64")),
+        version: text("2.0.0"),
+        memsize: Some(4096),
+        ip: machine.and_then(|m| m.address).or(Some([192, 0, 2, 10].into())),
+        ..Facts::of(mac)
+    }
+}
+
+fn sample_urls() -> Urls {
+    Urls {
+        base: "http://192.0.2.1".into(),
+        http: "http://192.0.2.1".into(),
+        address: "192.0.2.1".into(),
+        token: "0".repeat(32),
+    }
+}
+
+/// The names of the initrds for iPXE and for `initrd=`: the file's own, as every guide has it,
+/// unless two are alike or it is no plain word.
+fn names(initrds: &[Source]) -> Vec<String> {
+    let own = |source: &Source| {
+        let path = match source {
+            Source::Ours { path, .. } => path.as_str(),
+            Source::Url(url) => url.split(['?', '#']).next().unwrap_or(""),
+        };
+        path.rsplit('/').next().unwrap_or("").to_string()
+    };
+    let all: Vec<String> = initrds.iter().map(own).collect();
+    let plain = |n: &str| {
+        !n.is_empty()
+            && ipxe_word(n).is_ok()
+            && n.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+~-".contains(&b))
+            && !n.starts_with('-')
+    };
+    let fits = |n: &String| plain(n) && all.iter().filter(|o| *o == n).count() == 1;
+    all.iter()
+        .enumerate()
+        .map(|(i, n)| if fits(n) { n.clone() } else { format!("initrd{i}") })
+        .collect()
+}
+
+fn fill(template: &str, scene: &Scene) -> Result<String, tera::Error> {
+    let mut out = Bounded(Vec::new());
+    PLAIN.render_str_to(template, &scene.0, false, &mut out)?;
+    String::from_utf8(out.0).map_err(|e| tera::Error::message(e.to_string()))
+}
+
+/// Ends a template that grows without bound.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::Match;
+    use std::path::PathBuf;
+
+    pub fn profile(name: &str) -> Profile {
+        Profile {
+            name: name.into(),
+            title: format!("Title of {name}"),
+            menu: false,
+            kernel: Source::Ours { folder: "debian".into(), path: "amd64/linux".into() },
+            initrds: vec![Source::Ours { folder: "debian".into(), path: "amd64/initrd.gz".into() }],
+            args: "auto url={{ answers.preseed }} hostname={{ machine.hostname }} rack={{ vars.rack }}"
+                .into(),
+            answers: vec![Answer {
+                name: "preseed".into(),
+                template: PathBuf::from("/nowhere/preseed.cfg"),
+            }],
+            console: Some("ttyS0,115200".into()),
+            vars: Map::from_iter([("rack".into(), "r0".into()), ("user".into(), "root".into())]),
+            at: "pilotlight.toml:12".into(),
+        }
+    }
+
+    pub fn machine(name: &str, mac: &str, profile: Option<&str>) -> Machine {
+        Machine {
+            name: name.into(),
+            matches: Match { mac: Some(mac.parse().unwrap()), ..Match::default() },
+            profile: profile.map(str::to_string),
+            address: None,
+            hostname: None,
+            loader: None,
+            vars: Map::from_iter([("rack".into(), "r7".into())]),
+        }
+    }
+
+    fn scene(profile: &Profile) -> Scene {
+        let machine = machine("web1", "52:54:00:12:34:56", Some(&profile.name));
+        Scene::new(Some(&machine), profile, &sample(Some(&machine)), &sample_urls())
+    }
+
+    #[test]
+    fn arguments_get_console_and_initrd() {
+        let mut p = profile("web");
+        let url = format!("http://192.0.2.1/b/{}/answer/preseed", "0".repeat(32));
+        assert_eq!(
+            args(&scene(&p), &p).unwrap().as_str(),
+            format!(
+                "auto url={url} hostname=web1 rack=r7 console=tty0 console=ttyS0,115200 \
+                 initrd=initrd.gz"
+            )
+        );
+        p.args = "initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}".into();
+        let seed = format!("http://192.0.2.1/b/{}/answer/", "0".repeat(32));
+        assert_eq!(
+            args(&scene(&p), &p).unwrap().as_str(),
+            format!("initrd=mine.img console=ttyS0,115200 ds=nocloud;s={seed}")
+        );
+    }
+
+    #[test]
+    fn a_value_that_would_inject_is_refused_with_its_place() {
+        for bad in ["a || shell", "a && b", "a ; b", "a #b", "${x}", "a\nshell", "\\"] {
+            let mut p = profile("web");
+            p.console = None;
+            p.initrds.clear();
+            p.vars.insert("own".into(), bad.into());
+            p.args = "quiet x={{ vars.user }} {{ vars.own }}".into();
+            let e = args(&scene(&p), &p).unwrap_err();
+            assert!(e.to_string().starts_with("pilotlight.toml:12: profile web: args"), "{e}");
+            assert!(!e.to_string().contains('\n'), "{e}");
+        }
+    }
+
+    #[test]
+    fn errors_name_file_line_and_column() {
+        let p = profile("web");
+        let of = &p.answers[0];
+        for (template, place, word) in [
+            ("a\n  {{ machine.nothing }}\n", "/nowhere/preseed.cfg:2:14: ", "nothing"),
+            ("{{ nothing }}", "/nowhere/preseed.cfg:1:4: ", "nothing"),
+            ("a\nb\n{% if %}", "/nowhere/preseed.cfg:3:", ""),
+        ] {
+            let e = answer(&scene(&p), of, template).unwrap_err().to_string();
+            assert!(e.starts_with(place) && e.contains(word) && !e.contains('\n'), "{e}");
+        }
+        let text =
+            "{{ machine.mac }} {{ machine.asset | default(value='none') }} <&\"> {{ files }}";
+        assert_eq!(
+            answer(&scene(&p), of, text).unwrap(),
+            "52:54:00:12:34:56 ASSET1 <&\"> http://192.0.2.1/files"
+        );
+    }
+
+    #[test]
+    fn what_a_machine_did_not_tell_is_an_error_unless_the_template_has_a_default() {
+        let p = profile("web");
+        let facts = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
+        let scene = Scene::new(None, &p, &facts, &sample_urls());
+        let of = &p.answers[0];
+        assert!(answer(&scene, of, "{{ machine.serial }}").is_err());
+        let text = "{{ machine.serial | default(value='-') }} {{ machine.name }}";
+        assert_eq!(answer(&scene, of, text).unwrap(), "- 00-01-02-03-04-05");
+    }
+
+    #[test]
+    fn a_template_cannot_grow_without_bound() {
+        let p = profile("web");
+        let bomb = "{% for a in range(end=100000) %}{% for b in range(end=100000) %}0123456789\
+                    {% endfor %}{% endfor %}";
+        let e = answer(&scene(&p), &p.answers[0], bomb).unwrap_err();
+        assert!(e.message.contains("4 MiB"), "{e}");
+    }
+
+    #[test]
+    fn names_of_initrds() {
+        let ours = |path: &str| Source::Ours { folder: "f".into(), path: path.into() };
+        let url = Source::Url("https://a.example/x/initrd.img?y=/z".into());
+        assert_eq!(names(&[ours("a/initrd.gz"), url]), ["initrd.gz", "initrd.img"]);
+        assert_eq!(
+            names(&[ours("a/i"), ours("b/i"), ours("c/a b")]),
+            ["initrd0", "initrd1", "initrd2"]
+        );
+    }
+
+    #[test]
+    fn urls_are_encoded() {
+        let urls = sample_urls();
+        let url = urls.file("debian", "/a b/#c/100%.img");
+        assert!(url.ends_with("/files/debian/a%20b/%23c/100%25.img"), "{url}");
+    }
+
+    #[test]
+    fn check_finds_each_fault_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let template = dir.path().join("preseed.cfg");
+        std::fs::write(&template, "{{ vars.rack }}").unwrap();
+        let mut good = profile("good");
+        good.answers[0].template = template.clone();
+        let mut unread = profile("unread");
+        unread.answers[0].template = dir.path().join("none");
+        let mut typo = profile("typo");
+        typo.answers[0].template = template;
+        typo.args = "{{ machine.hostnam }}".into();
+        let config = Config {
+            profiles: vec![good, unread, typo],
+            machines: vec![
+                machine("a", "52:54:00:00:00:01", Some("typo")),
+                machine("b", "52:54:00:00:00:02", Some("typo")),
+            ],
+            ..Config::default()
+        };
+        let said: Vec<String> = check_templates(&config).iter().map(|e| e.to_string()).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("none cannot be read"), "{said:?}");
+        assert!(said[1].contains("hostnam"), "{said:?}");
+    }
+}

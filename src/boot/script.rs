@@ -1,0 +1,217 @@
+//! Our iPXE scripts (the folder `ipxe/`, where each is explained), filled.
+//!
+//! They are templates of an instance of their own, and nothing gets into one but what
+//! [`ipxe_value`] let through.
+
+use std::sync::LazyLock;
+
+use serde::Serialize;
+use tera::{Context, Tera};
+
+use super::decide::{Because, LOCAL, offered};
+use super::value::{IpxeValue, Live, ipxe_value, ipxe_word, shown};
+use crate::config::Config;
+use crate::model::{Mac, Profile};
+
+/// What a machine says of itself in the query of each request for its script: iPXE's settings,
+/// expanded by the machine. `uristring` escapes what the makers of machines write into SMBIOS.
+const FACTS: &str = "uuid=${uuid}&serial=${serial:uristring}&asset=${asset:uristring}\
+    &manufacturer=${manufacturer:uristring}&product=${product:uristring}\
+    &buildarch=${buildarch:uristring}&platform=${platform:uristring}\
+    &version=${version:uristring}&memsize=${memsize}";
+
+/// Pauses in seconds between the tries to get the machine's script: three minutes in all, which is
+/// a switch that restarts, or a server.
+const ENTRY_PAUSES: [u32; 7] = [2, 5, 10, 20, 30, 60, 60];
+
+static SCRIPTS: LazyLock<Tera> = LazyLock::new(|| {
+    let mut tera = Tera::new();
+    tera.add_raw_templates([
+        ("again.ipxe", include_str!("../../ipxe/again.ipxe")),
+        ("disk.ipxe", include_str!("../../ipxe/disk.ipxe")),
+        ("entry.ipxe", include_str!("../../ipxe/entry.ipxe")),
+        ("local.ipxe", include_str!("../../ipxe/local.ipxe")),
+        ("machine.ipxe", include_str!("../../ipxe/machine.ipxe")),
+        ("menu.ipxe", include_str!("../../ipxe/menu.ipxe")),
+        ("refuse.ipxe", include_str!("../../ipxe/refuse.ipxe")),
+        ("wait.ipxe", include_str!("../../ipxe/wait.ipxe")),
+    ])
+    .expect("compiled in; every one of them is rendered by a test");
+    tera
+});
+
+fn fill(name: &str, context: impl Serialize) -> String {
+    Context::from_serialize(&context)
+        .and_then(|context| SCRIPTS.render(name, &context))
+        .expect("compiled in, with the variables of the struct beside it; rendered by a test")
+}
+
+/// `autoexec.ipxe` and `boot.ipxe`: from a loader that has just started to the machine's own
+/// script. `base` is `http://IP[:port]` or `https://IP[:port]`.
+pub fn entry(base: &str) -> String {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        base: IpxeValue,
+        facts: &'a str,
+        pauses: &'a [u32],
+        tls: bool,
+    }
+    fill(
+        "entry.ipxe",
+        Entry {
+            base: shown(base),
+            facts: FACTS,
+            pauses: &ENTRY_PAUSES,
+            tls: base.starts_with("https:"),
+        },
+    )
+}
+
+/// Who a script is for and where it asks again.
+#[derive(Clone, Debug)]
+pub struct For<'a> {
+    pub mac: Mac,
+    /// The name it is declared by; its MAC where it is not.
+    pub name: &'a str,
+    /// `http://IP[:port]` or `https://IP[:port]`.
+    pub base: &'a str,
+    /// What was chosen in the menu, to be asked for again.
+    pub choose: Option<&'a str>,
+}
+
+impl For<'_> {
+    fn here(&self) -> String {
+        format!("{}/boot/{}.ipxe", shown(self.base), self.mac.hexhyp())
+    }
+
+    fn again(&self) -> String {
+        let choose = self.choose.map(|c| format!("choose={}&", url_word(c))).unwrap_or_default();
+        format!("{}?{choose}{FACTS}&ip=${{netX/ip}}", self.here())
+    }
+}
+
+/// One file that a machine fetches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub url: String,
+    /// The name under which iPXE keeps it, and by which a UEFI kernel finds its initrd.
+    pub name: String,
+}
+
+/// Kernel and initrds of a profile, with the arguments as rendered and checked.
+///
+/// # Errors
+/// [`Live`], where a value would mean something to iPXE.
+pub fn machine(
+    who: &For<'_>,
+    profile: &Profile,
+    kernel: &str,
+    args: &IpxeValue,
+    initrds: &[Fetch],
+) -> Result<String, Live> {
+    #[derive(Serialize)]
+    struct File {
+        what: &'static str,
+        url: IpxeValue,
+        command: IpxeValue,
+    }
+    #[derive(Serialize)]
+    struct Machine {
+        machine: IpxeValue,
+        profile: IpxeValue,
+        files: Vec<File>,
+        again: String,
+    }
+    let url = ipxe_word(kernel)?;
+    let command = ipxe_value(&format!("kernel {url} {args}"))?;
+    let mut files = vec![File { what: "kernel", url, command }];
+    for initrd in initrds {
+        let url = ipxe_word(&initrd.url)?;
+        let command = ipxe_value(&format!("initrd --name {} {url}", ipxe_word(&initrd.name)?))?;
+        files.push(File { what: "initrd", url, command });
+    }
+    Ok(fill(
+        "machine.ipxe",
+        Machine {
+            machine: shown(who.name),
+            profile: ipxe_value(&profile.title)?,
+            files,
+            again: who.again(),
+        },
+    ))
+}
+
+/// The menu of a machine that nothing is declared for.
+pub fn menu(who: &For<'_>, config: &Config, why: &Because) -> String {
+    #[derive(Serialize)]
+    struct Item {
+        name: String,
+        title: IpxeValue,
+    }
+    #[derive(Serialize)]
+    struct Menu<'a> {
+        title: IpxeValue,
+        mac: IpxeValue,
+        why: IpxeValue,
+        profiles: Vec<Item>,
+        /// In milliseconds, as `choose` wants it; 0 would wait for ever.
+        timeout: u128,
+        here: String,
+        facts: &'a str,
+        local: &'a str,
+    }
+    let item = |p: &Profile| Item { name: url_word(&p.name), title: shown(&p.title) };
+    fill(
+        "menu.ipxe",
+        Menu {
+            title: shown(&config.menu.title),
+            mac: shown(&who.mac.to_string()),
+            why: shown(&why.to_string()),
+            profiles: offered(config).map(item).collect(),
+            timeout: config.menu.timeout.as_millis().max(1),
+            here: who.here(),
+            facts: FACTS,
+            local: LOCAL,
+        },
+    )
+}
+
+/// On to the local disk.
+pub fn local(why: &Because) -> String {
+    #[derive(Serialize)]
+    struct Local {
+        why: IpxeValue,
+    }
+    fill("local.ipxe", Local { why: shown(&why.to_string()) })
+}
+
+/// Something must be mended here first: the machine's screen says what, and it asks again.
+pub fn wait(who: &For<'_>, why: &str) -> String {
+    #[derive(Serialize)]
+    struct Wait {
+        machine: IpxeValue,
+        why: Vec<IpxeValue>,
+        again: String,
+    }
+    fill("wait.ipxe", Wait { machine: shown(who.name), why: lines(why), again: who.again() })
+}
+
+/// No, and why.
+pub fn refuse(who: &str, why: &str) -> String {
+    #[derive(Serialize)]
+    struct Refuse {
+        machine: IpxeValue,
+        why: Vec<IpxeValue>,
+    }
+    fill("refuse.ipxe", Refuse { machine: shown(who), why: lines(why) })
+}
+
+/// At most as many lines as leave the rest of a screen of 25 readable.
+fn lines(text: &str) -> Vec<IpxeValue> {
+    text.lines().take(8).map(shown).collect()
+}
+
+/// A name as one value of a URL's query.
+fn url_word(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

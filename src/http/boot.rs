@@ -1,0 +1,262 @@
+//! What a machine is told: entry script, its own script, loader, answer; and what it reports.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use jiff::Timestamp;
+
+use super::error::No;
+use super::{Web, local, peer, query};
+use crate::boot::render::{self, Scene};
+use crate::boot::script::{self, For};
+use crate::boot::{Ask, Decision, Urls, decide};
+use crate::config::Config;
+use crate::model::event::plain;
+use crate::model::{Facts, Mac, Stage, machine};
+use crate::{ipxe, media};
+
+/// How long a template may take, waiting for its turn included.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The largest report.
+const REPORT_LIMIT: usize = 64 << 10;
+const REPORT_TIME: Duration = Duration::from_secs(10);
+
+pub async fn hello() -> &'static str {
+    "This is pilotlight, a network boot server. Machines start at /boot.ipxe; files are below \
+     /files/.\nPeople look at the admin door, which is on the server's own address only.\n"
+}
+
+/// `autoexec.ipxe` and `boot.ipxe`.
+pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
+    let urls = web.door.urls(local(&req), "");
+    web.record(web.machine_of(&req), Stage::Script, "GET", plain(req.path(), 120));
+    plain_text(script::entry(&urls.base))
+}
+
+/// The machine's own script: facts, decision, event, text.
+///
+/// Whatever is wrong on our side, the machine gets a script that says so on its screen: a status
+/// other than 200 would only be a number there.
+pub async fn script(
+    req: HttpRequest,
+    web: web::Data<Web>,
+    mac: web::Path<String>,
+) -> Result<HttpResponse, No> {
+    let mac: Mac = mac.parse()?;
+    let (facts, ask) = query::read(mac, req.query_string(), peer(&req));
+    let now = Timestamp::now();
+    web.ledger.learn(facts.clone(), now);
+    // What DHCP has told of it counts, too: an old iPXE says less than its firmware did.
+    let facts = web.ledger.facts(mac).unwrap_or(facts);
+    let urls = web.door.urls(local(&req), &token());
+    let config = web.config.load_full();
+
+    let theirs = urls.clone();
+    let made = rendered(&web, move || make(&config, &facts, &ask, &theirs)).await?;
+
+    if let Some(name) = &made.machine {
+        web.ledger.named(mac, name, now);
+    }
+    if let Some(profile) = &made.profile {
+        web.ledger.open_boot(urls.token, mac, profile, now);
+    }
+    if let Some(why) = &made.why {
+        web.ledger.refused("boot", Some(mac), why, now);
+    }
+    web.record(Some(mac), Stage::Script, "GET", format!("{}: {}", req.path(), made.said));
+    Ok(plain_text(made.script))
+}
+
+/// A script, and what is to be remembered of it.
+struct Made {
+    script: String,
+    /// For the timeline.
+    said: String,
+    machine: Option<String>,
+    /// The profile that is booted, which opens a boot.
+    profile: Option<String>,
+    /// Why the machine does not get what it is declared for.
+    why: Option<No>,
+}
+
+/// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand.
+fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
+    let machine = machine::find(&config.machines, facts);
+    let shown = machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone());
+    let choose = ask.choose.as_deref();
+    let who = For { mac: facts.mac, name: &shown, base: &urls.base, choose };
+    let made = |script: String, said: String| Made {
+        script,
+        said,
+        machine: machine.map(|m| m.name.clone()),
+        profile: None,
+        why: None,
+    };
+    let waits = |no: No| Made {
+        why: Some(no),
+        ..made(String::new(), "waits for the configuration to be mended".into())
+    };
+    let mut made = match decide(config, facts, ask) {
+        Decision::Install { machine, profile } => {
+            let script = match media::missing(config, profile).into_iter().next() {
+                Some(missing) => Err(No::Missing(missing)),
+                None => render::templates(profile)
+                    .and_then(|templates| {
+                        let scene = Scene::new(machine, profile, facts, urls);
+                        render::machine_script(&who, &scene, profile, urls, &templates)
+                    })
+                    .map_err(No::Render),
+            };
+            match script {
+                Ok(script) => Made {
+                    profile: Some(profile.name.clone()),
+                    ..made(script, format!("boots profile {}", profile.name))
+                },
+                Err(no) => waits(no),
+            }
+        }
+        Decision::Local(why) => made(script::local(&why), format!("local disk: {why}")),
+        Decision::Menu(why) => made(script::menu(&who, config, &why), format!("menu: {why}")),
+        Decision::Wait(why) => waits(No::Decided(why)),
+        Decision::Refuse(why) => Made {
+            why: Some(No::Decided(why)),
+            ..made(script::refuse(&shown, &why.to_string()), format!("refused: {why}"))
+        },
+    };
+    if made.script.is_empty()
+        && let Some(why) = &made.why
+    {
+        made.script = script::wait(&who, &why.to_string());
+    }
+    made
+}
+
+/// Runs what may be slow (templates, other people's disks) off the worker. What overruns its time
+/// keeps its place among the few that may run, so it cannot take all threads.
+async fn rendered<T: Send + 'static>(
+    web: &Web,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, No> {
+    let renders = web.renders.clone();
+    let work = async move {
+        let place = renders.acquire_owned().await.map_err(|_| No::Slow)?;
+        web::block(move || {
+            let done = job();
+            drop(place);
+            done
+        })
+        .await
+        .map_err(|_| No::Slow)
+    };
+    tokio::time::timeout(DEADLINE, work).await.map_err(|_| No::Slow)?
+}
+
+/// A loader, from memory.
+pub async fn loader(
+    req: HttpRequest,
+    web: web::Data<Web>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, No> {
+    let config = web.config.load_full();
+    let name = name.into_inner();
+    let loader =
+        web::block(move || ipxe::get(&config.ipxe, &name)).await.map_err(|_| No::Slow)??;
+    // EDK2 takes the type, or the name's end, as the sign that this can be started.
+    let kind =
+        if loader.name.ends_with(".efi") { "application/efi" } else { "application/octet-stream" };
+    let etag = loader.etag();
+    let what = if req.method() == "HEAD" { "HEAD" } else { "GET" };
+    let detail = format!("{} ({} bytes)", req.path(), loader.bytes.len());
+    web.record(web.machine_of(&req), Stage::Loader, what, detail);
+    let same = req
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::ETAG, etag)).content_type(kind);
+    if same {
+        return Ok(answer.status(StatusCode::NOT_MODIFIED).finish());
+    }
+    Ok(answer.body(match loader.bytes {
+        ipxe::Bytes::Embedded(bytes) => web::Bytes::from_static(bytes),
+        ipxe::Bytes::Read(bytes) => web::Bytes::from_owner(bytes),
+    }))
+}
+
+/// Our root certificate.
+pub async fn ca(web: web::Data<Web>) -> Result<HttpResponse, No> {
+    let pem = web.ca_pem.clone().ok_or(No::NoSuchPage)?;
+    Ok(HttpResponse::Ok().content_type("application/x-pem-file").body(pem))
+}
+
+/// An answer file of the boot that the token belongs to.
+pub async fn answer(
+    req: HttpRequest,
+    web: web::Data<Web>,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, No> {
+    let (token, name) = path.into_inner();
+    let now = Timestamp::now();
+    let boot = web.ledger.boot(&token, now).ok_or(No::NoBoot)?;
+    let config = web.config.load_full();
+    let facts = web.ledger.facts(boot.mac).unwrap_or_else(|| Facts::of(boot.mac));
+    let urls = web.door.urls(local(&req), &token);
+    let asked = plain(&name, 80);
+    let text = rendered(&web, move || {
+        let gone = || No::NoProfile(boot.profile.clone());
+        let profile = config.profile(&boot.profile).ok_or_else(gone)?;
+        let at = profile.answers.iter().position(|a| a.name == name);
+        let at = at.ok_or_else(|| No::NoAnswer(profile.name.clone(), plain(&name, 80)))?;
+        let machine = machine::find(&config.machines, &facts);
+        let scene = Scene::new(machine, profile, &facts, &urls);
+        let template = render::template(profile, &profile.answers[at])?;
+        Ok::<_, No>(render::answer(&scene, &profile.answers[at], &template)?)
+    })
+    .await?;
+    let said = match &text {
+        Ok(text) => format!("{asked} ({} bytes)", text.len()),
+        Err(no) => format!("{asked}: {no}"),
+    };
+    web.record(Some(boot.mac), Stage::Answer, "GET", said);
+    // What is in it may be a secret of this machine.
+    let mut answer = plain_text(text?);
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// What the booted system says: `report/WORD`, a query, a body; by GET too, since that is all that
+/// a busybox in an initrd can do.
+pub async fn report(
+    req: HttpRequest,
+    web: web::Data<Web>,
+    body: web::Payload,
+) -> Result<HttpResponse, No> {
+    let token = req.match_info().query("token");
+    let word = req.match_info().get("word").unwrap_or("");
+    let boot = web.ledger.boot(token, Timestamp::now()).ok_or(No::NoBoot)?;
+    let body = tokio::time::timeout(REPORT_TIME, body.to_bytes_limited(REPORT_LIMIT))
+        .await
+        .map_err(|_| No::Stalled)?
+        .map_err(|_| No::TooLarge)?
+        .map_err(|_| No::Stalled)?;
+    let query = req.query_string().to_string();
+    let parts = [word.to_string(), query, String::from_utf8_lossy(&body).trim().to_string()];
+    let detail = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ");
+    web.record(Some(boot.mac), Stage::System, "report", detail);
+    Ok(plain_text("noted\n".into()))
+}
+
+fn plain_text(text: String) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
+}
+
+/// 128 random bits in hex.
+fn token() -> String {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("Linux has had getrandom(2) since 3.17");
+    bits.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,117 @@
+//! Every refusal of the web door: a name, a sentence, a status.
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError, web};
+use jiff::Timestamp;
+
+use super::Web;
+use crate::boot::RenderError;
+use crate::boot::decide::Because;
+use crate::ipxe::NoLoader;
+use crate::media::{Missing, Refused};
+use crate::model::Why;
+
+/// Why a request gets no answer of use.
+#[derive(Debug, thiserror::Error)]
+pub enum No {
+    #[error("there is nothing here; machines find their way from /boot.ipxe")]
+    NoSuchPage,
+    #[error("this address takes GET and HEAD only, or POST where a report goes")]
+    Method,
+    #[error("{0}")]
+    Mac(#[from] crate::model::mac::MacError),
+    #[error(
+        "this boot is not known, or it is over a day old: boot the machine again, so that it gets \
+         a new script"
+    )]
+    NoBoot,
+    #[error("the configuration no longer has profile {0}: boot the machine again")]
+    NoProfile(String),
+    #[error("profile {0} has no answer {1:?}")]
+    NoAnswer(String, String),
+    #[error("there is no [[files]] named {0:?}")]
+    NoFolder(String),
+    #[error("no such machine has been seen")]
+    NoMachine,
+    #[error("the report is larger than 64 KiB")]
+    TooLarge,
+    #[error("the report did not arrive within 10 s")]
+    Stalled,
+    #[error("rendering took more than 2 s, or too many others are at it; ask again")]
+    Slow,
+    #[error("{0}")]
+    File(#[from] Refused),
+    #[error("{0}")]
+    Missing(#[from] Missing),
+    #[error("{0}")]
+    Loader(#[from] NoLoader),
+    #[error("{0}")]
+    Render(#[from] RenderError),
+    #[error("{0}")]
+    Decided(Because),
+}
+
+impl Why for No {
+    fn name(&self) -> &'static str {
+        match self {
+            No::NoSuchPage => "no-such-page",
+            No::Method => "method",
+            No::Mac(_) => "no-mac",
+            No::NoBoot => "no-boot",
+            No::NoProfile(_) => "profile-gone",
+            No::NoAnswer(..) => "no-answer",
+            No::NoFolder(_) => "no-folder",
+            No::NoMachine => "no-machine",
+            No::TooLarge => "report-too-large",
+            No::Stalled => "report-stalled",
+            No::Slow => "slow",
+            No::File(why) => why.name(),
+            No::Missing(why) => why.name(),
+            No::Loader(why) => why.name(),
+            No::Render(why) => why.name(),
+            No::Decided(why) => why.name(),
+        }
+    }
+}
+
+impl ResponseError for No {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            No::Mac(_) | No::File(Refused::Outside | Refused::BadName) => StatusCode::BAD_REQUEST,
+            No::Method => StatusCode::METHOD_NOT_ALLOWED,
+            No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            No::Stalled => StatusCode::REQUEST_TIMEOUT,
+            No::Slow => StatusCode::SERVICE_UNAVAILABLE,
+            No::Render(_) | No::File(Refused::Unreadable(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            No::Loader(NoLoader::Unreadable(..)) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::NOT_FOUND,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut answer = HttpResponse::build(self.status_code());
+        answer.content_type("text/plain; charset=utf-8");
+        if matches!(self, No::Slow) {
+            // iPXE waits that long and comes back by itself.
+            answer.insert_header((header::RETRY_AFTER, "5"));
+        }
+        answer.body(format!("{self}\n"))
+    }
+}
+
+/// The one place where refusals are counted and logged.
+pub async fn counted(
+    req: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let answer = next.call(req).await?;
+    if let Some(no) = answer.response().error().and_then(|e| e.as_error::<No>())
+        && let Some(web) = answer.request().app_data::<web::Data<Web>>()
+    {
+        web.ledger.refused("http", web.machine_of(answer.request()), no, Timestamp::now());
+    }
+    Ok(answer)
+}

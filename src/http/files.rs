@@ -1,0 +1,201 @@
+//! The data plane: folders as they are, and kernels and initrds under a boot's token, so that each
+//! fetch is on the timeline of the machine that it belongs to.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_files::NamedFile;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use super::Web;
+use super::error::No;
+use crate::config::Config;
+use crate::media::{self, Entry, Found, LISTED};
+use crate::model::profile::Source;
+use crate::model::{Mac, Profile, Stage};
+
+/// `/files/NAME/PATH`.
+pub async fn folder(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
+    let config = web.config.load_full();
+    let (name, path) = parts(&req, 2)?;
+    serve(&req, &config, &name, path).await
+}
+
+/// `/b/TOKEN/files/NAME/PATH`: the same, told to the timeline.
+pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
+    let boot = web.ledger.boot(req.match_info().query("token"), Timestamp::now());
+    let boot = boot.ok_or(No::NoBoot)?;
+    let config = web.config.load_full();
+    let (name, path) = parts(&req, 4)?;
+    let stage = stage_of(config.profile(&boot.profile), &name, &path);
+    let shown = format!("{name}/{}", path.display());
+    let answer = serve(&req, &config, &name, path).await?;
+    let whole = matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+    if req.method() != Method::GET || !whole {
+        return Ok(answer);
+    }
+    let total = match answer.body().size() {
+        BodySize::Sized(total) => total,
+        _ => 0,
+    };
+    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+    let what =
+        format!("{shown} ({total} bytes{}{})", range.map_or("", |_| ", "), range.unwrap_or(""));
+    web.record(Some(boot.mac), stage, "GET", what);
+    Ok(answer.map_body(|_, inner| {
+        let began = Instant::now();
+        BoxBody::new(Told { inner, web, mac: boot.mac, stage, shown, total, sent: 0, began })
+    }))
+}
+
+/// Name and cleaned path of the request, `at` being the name's place among the parts of the raw
+/// path: what the router hands on is half decoded.
+fn parts(req: &HttpRequest, at: usize) -> Result<(String, PathBuf), No> {
+    let mut parts = req.path().splitn(at + 2, '/').skip(at);
+    let name = percent_decode_str(parts.next().unwrap_or("")).decode_utf8_lossy().into_owned();
+    Ok((name, media::clean(parts.next().unwrap_or(""))?))
+}
+
+fn stage_of(profile: Option<&Profile>, name: &str, path: &Path) -> Stage {
+    let is = |source: &Source| match source {
+        Source::Ours { folder, path: p } => {
+            folder == name && media::clean_plain(p).is_ok_and(|p| p == path)
+        }
+        Source::Url(_) => false,
+    };
+    match profile {
+        Some(p) if is(&p.kernel) => Stage::Kernel,
+        Some(p) if p.initrds.iter().any(is) => Stage::Initrd,
+        _ => Stage::System,
+    }
+}
+
+async fn serve(
+    req: &HttpRequest,
+    config: &Config,
+    name: &str,
+    path: PathBuf,
+) -> Result<HttpResponse, No> {
+    let folder =
+        config.folder(name).ok_or_else(|| No::NoFolder(name.chars().take(80).collect()))?;
+    let (dir, at) = (folder.dir.clone(), path.clone());
+    let found = web::block(move || media::resolve(&dir, &at)).await.map_err(|_| No::Slow)??;
+    let slash = req.path().ends_with('/');
+    match found {
+        Found::File(..) if slash => Err(media::Refused::NotThere.into()),
+        Found::File(file, _) => {
+            let unreadable = |e: std::io::Error| media::Refused::Unreadable(e.to_string());
+            let file_name = path.file_name().unwrap_or_default();
+            let mut file = NamedFile::from_file(file, Path::new(file_name))
+                .map_err(unreadable)?
+                .disable_content_disposition()
+                .prefer_utf8(true);
+            if path.extension().is_some_and(|e| e == "efi")
+                && let Ok(kind) = "application/efi".parse()
+            {
+                file = file.set_content_type(kind);
+            }
+            Ok(file.into_response(req))
+        }
+        // The links of a listing are relative.
+        Found::Dir(_) if !slash => Ok(HttpResponse::MovedPermanently()
+            .insert_header((header::LOCATION, format!("{}/", req.path())))
+            .content_type("text/plain; charset=utf-8")
+            .body("This is a folder; its address ends with a slash.\n")),
+        Found::Dir(entries) => Ok(HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .body(listing(&format!("{name}/{}", path.display()), &entries))),
+    }
+}
+
+/// A plain list. Names come from other people's disks: they are encoded in links and escaped in
+/// text; `./` keeps a name with a colon from being a scheme (RFC 3986 section 4.2).
+fn listing(title: &str, entries: &[Entry]) -> String {
+    let title = escape(title);
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body><h1>{title}</h1>\n<pre><a href=\"../\">../</a>\n"
+    );
+    for entry in entries {
+        let slash = if entry.is_dir { "/" } else { "" };
+        let href = percent_encode(entry.name.as_encoded_bytes(), NON_ALPHANUMERIC);
+        let size = if entry.is_dir { String::new() } else { format!("  {}", entry.size) };
+        let name = escape(&entry.name.to_string_lossy());
+        // Writing to a String does not fail.
+        let _ = writeln!(page, "<a href=\"./{href}{slash}\">{name}{slash}</a>{size}");
+    }
+    if entries.len() >= LISTED {
+        let _ = writeln!(page, "and more: only the first {LISTED} are shown");
+    }
+    page.push_str("</pre></body></html>\n");
+    page
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A body that tells the timeline when its last byte has left, or that it never did.
+struct Told {
+    inner: BoxBody,
+    web: web::Data<Web>,
+    mac: Mac,
+    stage: Stage,
+    shown: String,
+    total: u64,
+    sent: u64,
+    began: Instant,
+}
+
+impl MessageBody for Told {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.inner.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+            self.sent += bytes.len() as u64;
+        }
+        polled
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let (sent, total, took) = (self.sent, self.total, self.began.elapsed());
+        let shown = std::mem::take(&mut self.shown);
+        let (what, detail) = if sent >= total {
+            ("sent", format!("{shown} ({total} bytes in {:.3} s)", took.as_secs_f64()))
+        } else {
+            ("cut", format!("{shown} (after {sent} of {total} bytes, {:.1} s)", took.as_secs_f64()))
+        };
+        self.web.record(Some(self.mac), self.stage, what, detail);
+    }
+}

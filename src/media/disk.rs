@@ -1,0 +1,124 @@
+//! Opens files below a folder, and lists folders.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use super::{Entry, Found, LISTED, Refused, clean_plain};
+
+/// What is at `path` below `root`. `path` is clean, see [`super::clean`].
+///
+/// # Errors
+/// [`Refused`], by name.
+pub fn resolve(root: &Path, path: &Path) -> Result<Found, Refused> {
+    let file = open(root, path)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if meta.is_file() {
+        Ok(Found::File(file, meta.len()))
+    } else if meta.is_dir() {
+        list(root, path, &file).map(Found::Dir).map_err(unreadable)
+    } else {
+        Err(Refused::NotAFile)
+    }
+}
+
+/// The file of that name below `dir`, and its size; `name` as a TFTP client writes it, with or
+/// without a leading slash.
+///
+/// # Errors
+/// `NotFound` for what is not there, or no regular file; `PermissionDenied` for what leads out.
+pub fn open_beneath(dir: &Path, name: &str) -> io::Result<(File, u64)> {
+    let kind = |refused: Refused| {
+        let kind = match refused {
+            Refused::NotThere | Refused::NotAFile => io::ErrorKind::NotFound,
+            Refused::Outside | Refused::BadName => io::ErrorKind::PermissionDenied,
+            Refused::Unreadable(_) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, refused)
+    };
+    match clean_plain(name).and_then(|path| resolve(dir, &path)).map_err(kind)? {
+        Found::File(file, len) => Ok((file, len)),
+        Found::Dir(_) => Err(kind(Refused::NotAFile)),
+    }
+}
+
+/// `openat2` with RESOLVE_BENEATH (Linux 5.6): the kernel itself refuses whatever would leave the
+/// folder at any point of the walk, so nobody can change a link between a check and the opening.
+fn open(root: &Path, path: &Path) -> Result<File, Refused> {
+    // Not to hang on a FIFO that lies in the folder.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let base = File::open(root).map_err(refused)?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    // EAGAIN says that something was renamed meanwhile, and the walk cannot be vouched for.
+    for _ in 0..8 {
+        match openat2(&base, path, how) {
+            Ok(fd) => return Ok(File::from(fd)),
+            Err(Errno::EAGAIN) => {}
+            Err(Errno::ENOSYS | Errno::EPERM) => return open_checked(root, path),
+            Err(errno) => return Err(refused(errno.into())),
+        }
+    }
+    Err(Refused::Unreadable("it is being moved".into()))
+}
+
+/// Where the kernel or a container's filter has no `openat2`: the canonical path must be below the
+/// canonical folder, and its last part is opened without following a link.
+pub(super) fn open_checked(root: &Path, path: &Path) -> Result<File, Refused> {
+    let root = root.canonicalize().map_err(refused)?;
+    let full = root.join(path).canonicalize().map_err(refused)?;
+    if !full.starts_with(&root) {
+        return Err(Refused::Outside);
+    }
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
+    let opened = File::options().read(true).custom_flags(flags.bits()).open(full);
+    opened.map_err(refused)
+}
+
+fn refused(e: io::Error) -> Refused {
+    match Errno::from_raw(e.raw_os_error().unwrap_or(0)) {
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG => Refused::NotThere,
+        Errno::EXDEV => Refused::Outside,
+        // A socket.
+        Errno::ENXIO => Refused::NotAFile,
+        _ => unreadable(e),
+    }
+}
+
+fn unreadable(e: io::Error) -> Refused {
+    Refused::Unreadable(e.to_string())
+}
+
+/// Hidden files are served (installers fetch `.treeinfo` and `.disk/info`) but not shown. What a
+/// link leads to is looked up as it would be served: not at all, if it leads out.
+fn list(root: &Path, path: &Path, dir: &File) -> io::Result<Vec<Entry>> {
+    // The folder that is open, wherever its name points by now.
+    let opened = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(opened)?.take(LISTED) {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let Ok(mut meta) = entry.metadata() else { continue };
+        if meta.is_symlink() {
+            match open(root, &path.join(&name)).map(|target| target.metadata()) {
+                Ok(Ok(target)) => meta = target,
+                _ => continue,
+            }
+        }
+        if meta.is_file() || meta.is_dir() {
+            entries.push(Entry { name, is_dir: meta.is_dir(), size: meta.len() });
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
