@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # whoever sources this uses them
 # The lab's parts, for scripts/lab, scripts/bench and scripts/demo: a private network, the machines
 # that are booted in it, our server, and the servers that people use today. Source it after lib.sh.
 #
@@ -39,31 +39,32 @@ machine() {
     local kind=$1
     shift
     local common=(-m 512 -smp 1 -no-reboot -display none -monitor none -parallel none
-        -serial "file:$dir/serial.log" -netdev tap,id=lan,ifname=tap0,script=no,downscript=no)
+        -serial "file:$dir/serial.log" -netdev "tap,id=lan,ifname=tap0,script=no,downscript=no")
     arch=amd64
     case $kind in
         # SeaBIOS; the card's ROM is QEMU's iPXE, of 2019 in Debian 12 and without HTTPS.
         bios)
-            qemu=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -machine pc "${common[@]}"
-                -device virtio-net-pci,netdev=lan,mac=$mac,bootindex=1 "$@")
+            qemu=(qemu-system-x86_64 -accel "tcg,thread=multi" -cpu max -machine pc "${common[@]}"
+                -device "virtio-net-pci,netdev=lan,mac=$mac,bootindex=1" "$@")
             ;;
         # EDK2 with its own PXE and HTTP boot clients; without a ROM there is no iPXE in the card.
         uefi | uefi-http)
             cp "$(first_file /usr/share/OVMF/OVMF_VARS{_4M,}.fd)" "$dir/vars.fd"
-            qemu=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -machine q35 "${common[@]}"
+            qemu=(qemu-system-x86_64 -accel "tcg,thread=multi" -cpu max -machine q35 "${common[@]}"
                 -drive "if=pflash,format=raw,unit=0,readonly=on,file=$(first_file /usr/share/OVMF/OVMF_CODE{_4M,}.fd)"
                 -drive "if=pflash,format=raw,unit=1,file=$dir/vars.fd"
                 -device virtio-rng-pci
-                -device virtio-net-pci,netdev=lan,mac=$mac,romfile=,bootindex=1 "$@")
+                -device "virtio-net-pci,netdev=lan,mac=$mac,romfile=,bootindex=1" "$@")
             # Without PXE the firmware's next choice is HTTP boot.
-            [[ $kind != uefi-http ]] || qemu+=(-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=n)
+            [[ $kind != uefi-http ]] || qemu+=(-fw_cfg "name=opt/org.tianocore/IPv4PXESupport,string=n"
+                -fw_cfg "name=opt/org.tianocore/IPv6PXESupport,string=n")
             ;;
         arm64)
             arch=arm64
-            qemu=(qemu-system-aarch64 -accel tcg,thread=multi -cpu cortex-a72 -machine virt "${common[@]}"
+            qemu=(qemu-system-aarch64 -accel "tcg,thread=multi" -cpu cortex-a72 -machine virt "${common[@]}"
                 -bios "$(first_file /usr/share/qemu-efi-aarch64/QEMU_EFI.fd /usr/share/AAVMF/AAVMF_CODE.fd)"
                 -device virtio-rng-pci
-                -device virtio-net-pci,netdev=lan,mac=$mac,romfile=,bootindex=1 "$@")
+                -device "virtio-net-pci,netdev=lan,mac=$mac,romfile=,bootindex=1" "$@")
             ;;
     esac
     guest=$lab/guest-$arch
@@ -83,18 +84,76 @@ wait_off() { until_true "$1" off; } # seconds; 1 where it is still on
 # --- our server --------------------------------------------------------------------------------
 
 serve() {
-    spawn "$dir/server.log" ip netns exec "$server" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml" "$@"
+    spawn "$dir/server.log" ip netns exec "$server" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml"
     server_pid=$spawned
-    # Polled without pause: the bench reads the time of it.
-    local end=$(($(now) + 20000))
-    until grep -qsw ready "$dir/server.log"; do
-        alive "$server_pid" || return 1
-        (($(now) < end)) || return 1
-        sleep 0.005
-    done
+    until_true 20 ready_or_gone && alive "$server_pid"
 }
+ready_or_gone() { grep -qsw ready "$dir/server.log" || ! alive "$server_pid"; }
 
 api() { inside "$server" curl -sS --max-time 5 "http://127.0.0.1:8067/api/$1"; }
+
+# Times of the timeline in milliseconds, and the machine's entries by stage.
+timeline() { # jq program over the machine's timeline
+    api machines >"$dir/machines.json" 2>>"$dir/api.log" || echo '[]' >"$dir/machines.json"
+    jq -r --arg mac "$mac" '
+        def ms: capture("^(?<s>[^.Z+]+)(\\.(?<f>[0-9]+))?")
+            | ((.s + "Z") | fromdate) * 1000 + (((.f // "0") + "000")[0:3] | tonumber);
+        def first_of($stage): map(select(.stage == $stage))[0];
+        ([.[] | select(.mac == $mac)][0].timeline // []) | '"$1" "$dir/machines.json"
+}
+
+# --- its configuration -------------------------------------------------------------------------
+
+# configure: the configuration that all share; what is special to one comes by stdin.
+configure() {
+    cat >"$dir/pilotlight.toml" <<TOML
+state-dir = "$dir/state"
+
+[[files]]
+name = "guest"
+dir = "$guest"
+
+TOML
+    cat >>"$dir/pilotlight.toml"
+}
+
+full() {
+    cat <<TOML
+[dhcp]
+mode = "full"
+
+[[subnet]]
+network = "10.77.0.0/24"
+range = "10.77.0.100-10.77.0.200"
+router = "$address"
+dns = "$address"
+TOML
+}
+
+proxy() { printf "[dhcp]\nmode = \"proxy\"\n\n"; }
+
+https() { printf "\n[tls]\nenabled = true\n\n"; }
+
+# The machine is declared and boots the guest; $more are further arguments for its kernel.
+more=''
+known() {
+    local console=ttyS0
+    [[ $arch != arm64 ]] || console=ttyAMA0
+    cat <<TOML
+
+[[profile]]
+name = "guest"
+kernel = "guest/vmlinuz"
+initrd = "guest/initrd.img"
+args = "panic=-1 pl.ip={{ machine.ip }} pl.report={{ report }}${more:+ $more}"
+console = "$console"
+
+[[machine]]
+name = "lab1"
+mac = "$mac"
+profile = "guest"
+TOML
+}
 
 # --- the peers ---------------------------------------------------------------------------------
 
@@ -143,4 +202,70 @@ NGINX
     spawn "$dir/nginx/out.log" ip netns exec "$1" "$cache/peers/nginx/usr/sbin/nginx" -e "$dir/nginx/error.log" -p "$dir/nginx" -c "$dir/nginx.conf"
     nginx_pid=$spawned
     until_true 10 listens "$1" tcp 80 || die "nginx did not start: $dir/nginx/error.log"
+}
+
+# --- a local disk ------------------------------------------------------------------------------
+#
+# The smallest things that a firmware boots: they say their word on the serial port and end the
+# machine. Assembled here, so that what the lab boots can be read here.
+
+word=pilotlight-local-disk
+
+# bios_disk FILE: a boot sector. The ending is a triple fault, which -no-reboot makes QEMU's end.
+bios_disk() {
+    as --32 -o "$dir/disk.o" - <<ASM
+        .code16
+        .globl start
+start:  xorw %ax, %ax
+        movw %ax, %ds
+        movw \$text, %si
+next:   lodsb
+        testb %al, %al
+        jz done
+        movb %al, %ah
+wait:   movw \$0x3fd, %dx
+        inb %dx, %al
+        testb \$0x20, %al
+        jz wait
+        movb %ah, %al
+        movw \$0x3f8, %dx
+        outb %al, %dx
+        jmp next
+done:   lidt none
+        int3
+none:   .word 0, 0, 0
+text:   .asciz "\r\n$word\r\n"
+        .org 510
+        .word 0xaa55
+ASM
+    ld -m elf_i386 --oformat binary -Ttext 0x7c00 -e start -o "$1" "$dir/disk.o"
+    truncate -s 1M "$1"
+}
+
+# uefi_disk FOLDER: a folder that QEMU shows as a FAT disk, with the loader of last resort in it.
+# It prints by the firmware's console and asks the firmware to switch off (UEFI 2.10, sections
+# 4.3, 8.5.1 and 12.4.3 have the tables that the offsets are from).
+uefi_disk() {
+    mkdir -p "$1/EFI/BOOT"
+    as --64 -o "$dir/disk.o" - <<ASM
+        .globl start
+start:  subq \$40, %rsp
+        movq %rdx, %rbx
+        movq 64(%rbx), %rcx
+        leaq text(%rip), %rdx
+        call *8(%rcx)
+        movq 88(%rbx), %rax
+        movl \$2, %ecx
+        xorl %edx, %edx
+        xorl %r8d, %r8d
+        xorl %r9d, %r9d
+        call *104(%rax)
+hang:   jmp hang
+        .balign 2
+text:   .string16 "\r\n$word\r\n"
+ASM
+    # Subsystem 10 is an EFI application. The firmware loads it wherever there is room, which it
+    # does only for an image that keeps its table of relocations, empty as it is.
+    ld -m i386pep --subsystem 10 --image-base 0x10000 --dynamicbase --enable-reloc-section -e start \
+        -o "$1/EFI/BOOT/BOOTX64.EFI" "$dir/disk.o"
 }

@@ -12,6 +12,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # --- words -----------------------------------------------------------------------------------
 
+# shellcheck disable=SC2034 # whoever sources this uses them
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' dim=$'\e[2m' plain=$'\e[0m'
 else bold='' red='' green='' dim='' plain=''; fi
 
@@ -26,6 +27,7 @@ help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; 
 
 now() { local t=${EPOCHREALTIME/[.,]/}; printf '%s\n' "${t:0:-3}"; }                # milliseconds
 seconds() { printf '%d.%01d' $(($1 / 1000)) $(($1 % 1000 / 100)); }   # of milliseconds, for people
+hundredths() { printf '%d.%02d' $(($1 / 1000)) $(($1 % 1000 / 10)); }
 
 # --- cleaning up -----------------------------------------------------------------------------
 
@@ -43,11 +45,11 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Ends a process that we started: politely, then for good. 3 s are enough for all of ours.
+# end PID [SECONDS]: ends a process that we started: politely, then for good.
 end() {
     local pid=$1 i
     kill -TERM "$pid" 2>/dev/null || return 0
-    for ((i = 0; i < 60; i++)); do
+    for ((i = 0; i < ${2:-3} * 20; i++)); do
         alive "$pid" || break
         sleep 0.05
     done
@@ -70,13 +72,13 @@ spawn() {
     on_exit "end $spawned"
 }
 
-# until_true SECONDS COMMAND…: asks every 50 ms until it says yes; 1 where it never did.
+# until_true SECONDS COMMAND…: asks every 100 ms until it says yes; 1 where it never did.
 until_true() {
     local end=$(($(now) + $1 * 1000))
     shift
     until "$@"; do
         (($(now) < end)) || return 1
-        sleep 0.05
+        sleep 0.1
     done
 }
 
@@ -135,7 +137,7 @@ binary() { # builds the release binary where it is older than its sources; sets 
         return
     fi
     "$root/scripts/loaders" --quiet
-    cargo build --release --locked --manifest-path "$root/Cargo.toml" "$@"
+    cargo build --release --locked --manifest-path "$root/Cargo.toml"
     pilotlight=${CARGO_TARGET_DIR:-$root/target}/release/pilotlight
 }
 
