@@ -135,7 +135,7 @@ proxy() { printf "[dhcp]\nmode = \"proxy\"\n\n"; }
 https() { printf "\n[tls]\nenabled = true\n\n"; }
 
 # The machine is declared and boots the guest; $more are further arguments for its kernel.
-more=''
+more='' host=''
 known() {
     local console=ttyS0
     [[ $arch != arm64 ]] || console=ttyAMA0
@@ -149,7 +149,7 @@ args = "panic=-1 pl.ip={{ machine.ip }} pl.report={{ report }}${more:+ $more}"
 console = "$console"
 
 [[machine]]
-name = "lab1"
+name = "${host:-lab1}"
 mac = "$mac"
 profile = "guest"
 TOML

@@ -174,11 +174,12 @@ unpack() {
 # --- private networks -------------------------------------------------------------------------
 #
 # Each lab has network namespaces of its own, named after the script's process, so that any number
-# of them run side by side and nothing of them is seen on the host's own network.
+# of them run side by side, and nothing of them is seen on the host's own network.
 
 # space NAME: makes a namespace and sets $space to its full name.
+prefix=pl$$
 space() {
-    space=pl$$$1
+    space=$prefix$1
     ip netns add "$space" || die "cannot make a network namespace: this needs root on a kernel that lets it (a container must be privileged)"
     on_exit "ip netns delete $space 2>/dev/null"
     ip -n "$space" link set lo up
@@ -217,7 +218,7 @@ sweep() {
     for name in $(ip netns list 2>/dev/null | awk '/^pl[0-9]+[a-z]/ { print $1 }'); do
         pid=${name#pl}
         pid=${pid%%[a-z]*}
-        [[ -d /proc/$pid || -e $lab/demo/keep.$pid ]] && continue
+        [[ ! -d /proc/$pid ]] || continue
         for pid in $(ip netns pids "$name"); do kill -KILL "$pid" 2>/dev/null || true; done
         ip netns delete "$name" || true
     done
