@@ -1,1 +1,312 @@
+//! Binds, wires, runs and shuts down; knows everyone.
+//!
+//! 1. The configuration is read; what is wrong with it ends the start.
+//! 2. The interfaces are found. Without one that was named, the candidates are listed and nothing
+//!    is served: never the wrong network.
+//! 3. The store, the leases and the certificates are opened.
+//! 4. Every port is bound before anything is served, so that a start either works or changes
+//!    nothing.
+//! 5. The doors open; systemd and the log hear `ready`.
+//! 6. Until a signal: reload on SIGHUP or when a file changes, watch the interfaces, renew the
+//!    certificates.
+//! 7. The doors close in the order in which machines use them.
 
+mod interfaces;
+mod reload;
+mod transfers;
+mod watch;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
+use crate::ledger::Ledger;
+use crate::model::Interface;
+use crate::{boot, dhcp, http, radv, store, tftp, tls};
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub config: Option<PathBuf>,
+    pub interfaces: Vec<String>,
+    pub tls: bool,
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How often interfaces and certificates are looked at.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// The configuration with what the command line adds to it.
+fn load(options: &Options) -> Result<(Config, Vec<Note>), Errors> {
+    let (mut config, notes) = config::load(options.config.as_deref())?;
+    if !options.interfaces.is_empty() {
+        config.interfaces = options.interfaces.clone();
+    }
+    if let Some(dir) = &options.state_dir {
+        config.state_dir = dir.clone();
+    }
+    config.tls.enabled |= options.tls;
+    Ok((config, notes))
+}
+
+/// Everything that can be wrong with a configuration and with what it names.
+pub fn check(file: Option<&Path>) -> (Vec<Note>, Errors) {
+    match config::load(file) {
+        Err(errors) => (Vec::new(), errors),
+        Ok((config, notes)) => {
+            let mut errors = config::check_disk(&config).err().unwrap_or_default();
+            for wrong in boot::render::check_templates(&config) {
+                let mut place = Place::file(Path::new(&wrong.file));
+                (place.line, place.column) = (wrong.line, wrong.column);
+                errors.push(Finding::new(place, wrong.message, ""));
+            }
+            (notes, errors)
+        }
+    }
+}
+
+/// The configuration alone, for commands that only tell.
+pub fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(config::load(file).map_err(|e| anyhow::anyhow!("{e}"))?.0)
+}
+
+pub use interfaces::find as interfaces;
+
+/// Serves until a signal ends it.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let (config, notes) = load(&options).map_err(|e| anyhow::anyhow!("{e}"))?;
+    for note in &notes {
+        tracing::warn!(target: "pilotlight", "{note}");
+    }
+    let interfaces = interfaces::find(&config.interfaces)?;
+    // Handlers of the HTTP doors live on threads of their own; this one carries signals, the
+    // reload and the watch.
+    actix_web::rt::System::new().block_on(serve(options, config, interfaces))
+}
+
+async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> anyhow::Result<()> {
+    let state_dir = config.state_dir.clone();
+    std::fs::create_dir_all(&state_dir).with_context(|| {
+        format!("{}: cannot be made; --state-dir names another folder", state_dir.display())
+    })?;
+    let store: Arc<dyn store::Store> = Arc::from(store::open(&state_dir)?);
+    let leases = dhcp::serve::load(&*store, &config)?;
+    let addresses: Vec<IpAddr> =
+        interfaces.iter().flat_map(|i| i.addresses.iter().map(|n| IpAddr::V4(n.addr()))).collect();
+    let tls = match config.tls.enabled {
+        true => {
+            Some(Arc::new(tls::Tls::open(&config.tls, &state_dir, &addresses, SystemTime::now())?))
+        }
+        false => None,
+    };
+    let ledger = Arc::new(Ledger::new());
+    let shared = Arc::new(ArcSwap::from_pointee(config));
+    let config = shared.load_full();
+
+    // Ports, all of them, before anything is served.
+    let mut doors = Vec::new();
+    for address in &addresses {
+        let at = SocketAddr::new(*address, config.http.port);
+        doors.push((listen(at, "[http] port")?, None));
+        if let Some(tls) = &tls {
+            let at = SocketAddr::new(*address, config.http.https_port);
+            doors.push((listen(at, "[http] https-port")?, Some(tls.server_config())));
+        }
+    }
+    let admin = match config.http.admin {
+        Some(at) => Some(listen(at, "[http] admin")?),
+        None => None,
+    };
+    let mut bound = Vec::new();
+    for interface in &interfaces {
+        for network in &interface.addresses {
+            bound.push(tftp::serve::bind(&tftp::serve::Listen {
+                interface: Some(interface.name.clone()),
+                address: network.addr(),
+                port: 69,
+                blksize: None,
+            })?);
+        }
+    }
+
+    // The doors open.
+    let radv = match config.dhcp.router_advertisement && config.dhcp.mode != Mode::Off {
+        true => advertise(&interfaces, &ledger)?,
+        false => None,
+    };
+    let booting = radv.as_ref().map(radv::serve::Running::handle);
+    let dhcp = Arc::new(dhcp::serve::Dhcp {
+        config: shared.clone(),
+        ledger: ledger.clone(),
+        store,
+        trust: tls.as_ref().map(|t| t.trust().concat()).unwrap_or_default(),
+        leases: leases.into(),
+        booting: Box::new(move |interface, mac| {
+            if let Some(radv) = &booting {
+                radv.booting(interface, mac);
+            }
+        }),
+    });
+    let dhcp_running = match config.dhcp.mode {
+        Mode::Off => None,
+        Mode::Proxy | Mode::Full => Some(dhcp::serve::start(dhcp.clone(), &interfaces)?),
+    };
+    let door = Arc::new(transfers::Door { config: shared.clone(), ledger: ledger.clone() });
+    let tftp_running = tftp::serve::start(bound, door, tftp::desk::Limits::default())?;
+    let lists = dhcp.clone();
+    let door = http::Door {
+        http_port: config.http.port,
+        https_port: config.http.https_port,
+        tls: tls.is_some(),
+    };
+    let leases = Box::new(move || serde_json::json!(lists.list()));
+    let root = tls.as_ref().and_then(|t| t.root_pem());
+    let web = http::Web::new(shared.clone(), ledger.clone(), door, root, leases);
+    let mut http_running = http::start(web, doors, admin)?;
+
+    for line in banner(&config, &interfaces, &addresses) {
+        tracing::info!(target: "pilotlight", "{line}");
+    }
+    tracing::info!(target: "pilotlight", "ready");
+    // Outside systemd there is nobody to tell.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+
+    let reloads = reload::Reload { options, shared: shared.clone(), dhcp };
+    let ended = until_told(&reloads, &interfaces, tls.as_deref(), &addresses).await;
+
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    tracing::info!(target: "pilotlight", "stopping");
+    if let Some(running) = dhcp_running {
+        running.stop();
+    }
+    tftp_running.stop();
+    if let Some(radv) = radv {
+        radv.stop();
+    }
+    http_running.stop().await;
+    ended
+}
+
+/// Ends iPXE's wait for an IPv6 router on each interface where that can be done; where it cannot,
+/// everything else works all the same.
+fn advertise(
+    interfaces: &[Interface],
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<Option<radv::serve::Running>> {
+    let mut opened = Vec::new();
+    for interface in interfaces {
+        match radv::serve::open(&interface.name) {
+            Ok(open) => opened.push(open),
+            Err(why) => tracing::warn!(
+                target: "pilotlight",
+                "no empty router advertisements, iPXE on BIOS waits for some seconds: {why}"
+            ),
+        }
+    }
+    if opened.is_empty() {
+        return Ok(None);
+    }
+    let watch = Arc::new(watch::Watch { ledger: ledger.clone() });
+    Ok(Some(radv::serve::start(opened, watch)?))
+}
+
+/// Works until a signal ends it, or an interface is gone.
+async fn until_told(
+    reloads: &reload::Reload,
+    interfaces: &[Interface],
+    tls: Option<&tls::Tls>,
+    addresses: &[IpAddr],
+) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut files = reload::Files::watch(&reloads.shared.load());
+    let mut watch = tokio::time::interval(WATCH);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                reloads.reload("SIGHUP");
+                files = reload::Files::watch(&reloads.shared.load());
+            }
+            _ = files.changed() => {
+                reloads.reload("a change");
+                files = reload::Files::watch(&reloads.shared.load());
+            }
+            _ = watch.tick() => {
+                for interface in interfaces {
+                    interfaces::still_there(interface)?;
+                }
+                if let Some(tls) = tls {
+                    renew(tls, &reloads.shared.load(), addresses);
+                }
+            }
+        }
+    }
+}
+
+fn renew(tls: &tls::Tls, config: &Config, addresses: &[IpAddr]) {
+    match tls.renew_if_due(&config.tls, addresses, SystemTime::now()) {
+        Ok(None) => {}
+        Ok(Some(why)) => tracing::info!(target: "pilotlight", "new certificates: {why}"),
+        Err(e) => tracing::error!(target: "pilotlight", "the old certificates stay in force: {e}"),
+    }
+}
+
+fn listen(at: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    use std::io::ErrorKind;
+    TcpListener::bind(at).or_else(|e| match e.kind() {
+        ErrorKind::AddrInUse => bail!(
+            "TCP port {} on {} is in use by another program: stop it (`ss -ltnp 'sport = :{}'` \
+             names it), or choose another by {setting}",
+            at.port(),
+            at.ip(),
+            at.port()
+        ),
+        ErrorKind::PermissionDenied => bail!(
+            "TCP port {} needs CAP_NET_BIND_SERVICE: run pilotlight with sudo, or by its systemd \
+             unit",
+            at.port()
+        ),
+        _ => Err(e).with_context(|| format!("TCP {at}")),
+    })
+}
+
+/// What a person wants to know at the start.
+fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Vec<String> {
+    let names: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
+    let mode = match config.dhcp.mode {
+        Mode::Proxy => "proxy: the site's DHCP server gives the addresses",
+        Mode::Full => "full: addresses are ours to give",
+        Mode::Off => "off",
+    };
+    let at: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let mut lines = vec![
+        format!(
+            "pilotlight {} on {} ({})",
+            env!("CARGO_PKG_VERSION"),
+            names.join(", "),
+            at.join(", ")
+        ),
+        format!("DHCP {mode}"),
+        format!(
+            "{} machines and {} profiles declared; a machine that matches nothing gets the menu, \
+             and its local disk after {} s",
+            config.machines.len(),
+            config.profiles.len(),
+            config.menu.timeout.as_secs()
+        ),
+    ];
+    match crate::ipxe::VERSION {
+        "" => lines.push("this build holds no iPXE loaders: scripts/loaders brings them".into()),
+        version => lines.push(format!("iPXE loaders: {version}")),
+    }
+    lines
+}

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::lease::{Leases, Refused};
 use super::wire::{self, Class, FILE_LIMIT, Kind, Reply, ReplyKind, Request, code};
 use crate::config::{Config, Mode, Subnet};
+use crate::ipxe;
 use crate::ledger::Handed;
 use crate::model::{Event, Facts, Family, Firmware, Machine, Stage, Transport, Why, machine};
 
@@ -361,7 +362,7 @@ fn next(
         let why = request.arch.map_or(Silent::NoArchitecture, Silent::UnknownArchitecture);
         return (Next::Refused(why), None);
     };
-    let file = crate::ipxe::loader_for(&config.ipxe, firmware, machine);
+    let file = ipxe::loader_for(&config.ipxe, firmware, machine).to_string();
     if !(here.has_loader)(&file) {
         return (Next::Refused(Silent::NoLoader { file, arch: firmware.arch }), None);
     }

@@ -26,6 +26,7 @@ use super::decide::{self, Here, Outcome, Port, To};
 use super::lease::{Lease, Leases, TABLE};
 use super::wire::{self, ReplyKind};
 use crate::config::Config;
+use crate::ipxe;
 use crate::ledger::Ledger;
 use crate::model::{Event, Interface, Mac, Why};
 use crate::store::{self, Store};
@@ -257,7 +258,7 @@ fn one(
         to,
         port: door.port,
         trust: &dhcp.trust,
-        has_loader: &|name| crate::ipxe::has(&config.ipxe, name),
+        has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
         handed: known.as_ref().and_then(|k| k.handed.as_ref()),
         known: known.as_ref().map(|k| &k.facts),
         now,

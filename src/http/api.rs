@@ -30,3 +30,7 @@ pub async fn refusals(web: web::Data<Web>) -> HttpResponse {
         .collect();
     HttpResponse::Ok().json(all)
 }
+
+pub async fn leases(web: web::Data<Web>) -> HttpResponse {
+    HttpResponse::Ok().json((web.leases)())
+}

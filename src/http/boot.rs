@@ -55,6 +55,8 @@ pub async fn script(
     let theirs = urls.clone();
     let made = rendered(&web, move || make(&config, &facts, &ask, &theirs)).await?;
 
+    // The loader that was handed out works: what comes next is another boot.
+    web.ledger.set_handed(mac, None, now);
     if let Some(name) = &made.machine {
         web.ledger.named(mac, name, now);
     }
@@ -69,10 +71,10 @@ pub async fn script(
 }
 
 /// A script, and what is to be remembered of it.
-struct Made {
-    script: String,
+pub struct Made {
+    pub script: String,
     /// For the timeline.
-    said: String,
+    pub said: String,
     machine: Option<String>,
     /// The profile that is booted, which opens a boot.
     profile: Option<String>,
@@ -81,7 +83,7 @@ struct Made {
 }
 
 /// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand.
-fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
+pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
     let machine = machine::find(&config.machines, facts);
     let shown = machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone());
     let choose = ask.choose.as_deref();

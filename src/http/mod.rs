@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::model::{Event, Mac, Stage};
 
+pub use boot::{Made, make};
 pub use routes::{admin_door, boot_door};
 pub use serve::{Running, start};
 
@@ -50,8 +51,13 @@ pub struct Web {
     pub door: Door,
     /// Our root certificate, for whoever wants to trust it by hand.
     pub ca_pem: Option<String>,
+    /// The leases of DHCP, which is nobody's neighbour here, as JSON.
+    pub leases: Leases,
     renders: Arc<Semaphore>,
 }
+
+/// Gives the leases as JSON.
+pub type Leases = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 impl Web {
     pub fn new(
@@ -59,8 +65,9 @@ impl Web {
         ledger: Arc<Ledger>,
         door: Door,
         ca_pem: Option<String>,
+        leases: Leases,
     ) -> Web {
-        Web { config, ledger, door, ca_pem, renders: Arc::new(Semaphore::new(RENDERS)) }
+        Web { config, ledger, door, ca_pem, leases, renders: Arc::new(Semaphore::new(RENDERS)) }
     }
 
     /// Puts an event on the timeline of the machine that asks, if its address is known.

@@ -33,6 +33,7 @@ pub fn admin_door(app: &mut web::ServiceConfig) {
     app.service(get("/healthz", api::healthz))
         .service(get("/api/machines", api::machines))
         .service(get("/api/machines/{mac}", api::machine))
+        .service(get("/api/leases", api::leases))
         .service(get("/api/refusals", api::refusals))
         .default_service(web::to(nothing));
 }

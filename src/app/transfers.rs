@@ -1,0 +1,75 @@
+//! What TFTP serves: our loaders, the script beside them, and the user's own folder.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::model::{Event, Mac, Stage};
+use crate::tftp::{Ask, Content, Refusal, Seen, Why};
+use crate::{boot, ipxe, media, tftp};
+
+pub struct Door {
+    pub config: Arc<ArcSwap<Config>>,
+    pub ledger: Arc<Ledger>,
+}
+
+impl Door {
+    fn mac(&self, peer: &SocketAddrV4) -> Option<Mac> {
+        self.ledger.by_ip(*peer.ip())
+    }
+}
+
+impl tftp::Door for Door {
+    fn open(&self, ask: &Ask) -> Result<Content, Refusal> {
+        let config = self.config.load();
+        let last = ask.name.rsplit('/').next().unwrap_or_default();
+        if last == "autoexec.ipxe" {
+            // iPXE asks for it in the loader's directory, then in the root: the same one, made for
+            // the address it came to.
+            let script = boot::script::entry(&config.base(ask.local));
+            return Ok(Content::Bytes(script.into_bytes().into()));
+        }
+        if let Ok(loader) = ipxe::get(&config.ipxe, last) {
+            return Ok(match loader.bytes {
+                ipxe::Bytes::Embedded(bytes) => Content::Bytes(bytes.into()),
+                ipxe::Bytes::Read(bytes) => Content::Shared(bytes),
+            });
+        }
+        let dir = config.tftp.dir.as_ref().ok_or_else(Refusal::not_found)?;
+        match media::open_beneath(dir, &ask.name) {
+            Ok((file, len)) => Ok(Content::File { file, len }),
+            Err(_) => Err(Refusal::not_found()),
+        }
+    }
+
+    fn saw(&self, ask: &Ask, seen: &Seen<'_>) {
+        let now = Timestamp::now();
+        let stage = match ask.name.ends_with(".ipxe") {
+            true => Stage::Script,
+            false => Stage::Loader,
+        };
+        let event = Event::new(stage, "TFTP", format!("{} to {}: {seen}", ask.name, ask.peer.ip()));
+        match (self.mac(&ask.peer), seen) {
+            // Its end says all that its beginning does.
+            (_, Seen::Started { .. }) => {}
+            (Some(mac), _) => self.ledger.record(mac, event, now),
+            (None, _) => tracing::info!(target: "pilotlight", "{} {}", event.what, event.detail),
+        }
+        if let Seen::Refused(why) = seen {
+            self.ledger.refused("tftp", self.mac(&ask.peer), *why, now);
+        }
+    }
+
+    fn dropped(&self, peer: SocketAddrV4, _: Ipv4Addr, why: &Why) {
+        self.ledger.refused("tftp", self.mac(&peer), why, Timestamp::now());
+    }
+
+    fn trouble(&self, local: Ipv4Addr, error: &io::Error) {
+        tracing::error!(target: "pilotlight", "TFTP on {local}: {error}");
+    }
+}
