@@ -1,0 +1,360 @@
+//! TFTP as clients meet it: the real server on loopback, foreign clients and bare sockets.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pilotlight::tftp::desk::Limits;
+use pilotlight::tftp::serve::{BindError, Listen, Running, bind, start};
+use pilotlight::tftp::{Ask, Content, Door, Refusal, Seen, Why};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that differ everywhere, with all that netascii changes.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[i % 3]).collect()
+}
+
+/// Serves `N` as that many bytes from memory, `file-N` from a file, and tells what it saw.
+struct House {
+    told: Mutex<Sender<String>>,
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn tell(&self, line: String) {
+        // A test that has what it wanted listens no more.
+        let _ = self.told.lock().unwrap().send(line);
+    }
+}
+
+impl Door for House {
+    fn open(&self, ask: &Ask) -> Result<Content, Refusal> {
+        if let Some(len) = ask.name.strip_prefix("file-") {
+            let path = self.dir.path().join(len);
+            std::fs::write(&path, pattern(len.parse().unwrap())).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            let len = file.metadata().unwrap().len();
+            return Ok(Content::File { file, len });
+        }
+        let len = ask.name.parse().map_err(|_| Refusal::not_found())?;
+        Ok(Content::Shared(pattern(len).into()))
+    }
+
+    fn saw(&self, ask: &Ask, seen: &Seen<'_>) {
+        let word = match seen {
+            Seen::Started { blksize, windowsize, .. } => format!("Started {blksize} {windowsize}"),
+            Seen::Done { bytes, .. } => format!("Done {bytes}"),
+            Seen::Refused(why) => format!("Refused {}", why.word()),
+            other => format!("{other:?}"),
+        };
+        self.tell(format!("{} {word}", ask.name));
+    }
+
+    fn dropped(&self, _: SocketAddrV4, _: Ipv4Addr, why: &Why) {
+        self.tell(format!("dropped {}", why.word()));
+    }
+
+    fn trouble(&self, _: Ipv4Addr, error: &io::Error) {
+        self.tell(format!("trouble {error}"));
+    }
+}
+
+struct Server {
+    address: SocketAddrV4,
+    heard: Receiver<String>,
+    house: Arc<House>,
+    running: Running,
+}
+
+impl Server {
+    fn hears(&self, want: &str) {
+        assert_eq!(self.heard.recv_timeout(PATIENCE).as_deref(), Ok(want));
+    }
+}
+
+fn listen(port: u16) -> Listen {
+    Listen { interface: Some("lo".into()), address: Ipv4Addr::LOCALHOST, port, blksize: None }
+}
+
+fn server() -> Server {
+    let (told, heard) = channel();
+    let dir = tempfile::tempdir().unwrap();
+    let house = Arc::new(House { told: Mutex::new(told), dir });
+    let bound = bind(&listen(0)).unwrap();
+    let address = bound.address().unwrap();
+    let running = start(vec![bound], house.clone(), Limits::default()).unwrap();
+    Server { address, heard, house, running }
+}
+
+/// A client of bare packets.
+struct Client(UdpSocket);
+
+impl Client {
+    fn new() -> Client {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(socket)
+    }
+
+    fn send(&self, to: SocketAddrV4, packet: &[u8]) {
+        self.0.send_to(packet, to).unwrap();
+    }
+
+    fn receive(&self) -> (Vec<u8>, SocketAddrV4) {
+        let mut buffer = vec![0; 65536];
+        let (len, from) = self.0.recv_from(&mut buffer).unwrap();
+        buffer.truncate(len);
+        match from {
+            SocketAddr::V4(from) => (buffer, from),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Reads a name to its end, acknowledging once a window, and losing the block `lose` once.
+    fn fetch(&self, to: SocketAddrV4, name: &str, size: usize, window: u16, lose: u16) -> Vec<u8> {
+        let rrq = format!("\0\x01{name}\0octet\0blksize\0{size}\0windowsize\0{window}\0");
+        self.send(to, rrq.as_bytes());
+        let (oack, from) = self.receive();
+        let want = format!("\0\x06blksize\0{size}\0windowsize\0{window}\0");
+        assert_eq!(oack, want.as_bytes());
+        self.send(from, b"\0\x04\0\0");
+        let (mut got, mut last, mut count) = (vec![], 0u16, 0);
+        let (mut lost, mut gap) = (lose == 0, false);
+        loop {
+            let (data, _) = self.receive();
+            let number = u16::from_be_bytes([data[2], data[3]]);
+            if number == lose && !lost {
+                lost = true;
+                continue;
+            }
+            if number == last.wrapping_add(1) {
+                got.extend_from_slice(&data[4..]);
+                (last, count, gap) = (number, count + 1, false);
+            } else if gap {
+                continue;
+            } else {
+                gap = true;
+            }
+            let end = !gap && data.len() < size + 4;
+            if count == window || end || gap {
+                count = 0;
+                self.send(from, &[0, 4, (last >> 8) as u8, last as u8]);
+            }
+            if end {
+                return got;
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_of_every_size_arrive_whole() {
+    let server = server();
+    for (name, blksize, window, lose) in [
+        ("0", 512, 1, 0),
+        ("1428", 1428, 1, 0),
+        ("1000000", 1428, 1, 0),
+        ("1000000", 1428, 64, 0),
+        ("1000000", 1428, 64, 70),
+        ("999999", 1428, 16, 3),
+        ("file-999999", 1428, 16, 20),
+        ("600000", 8, 64, 0),
+        ("900000", 65464, 4, 3),
+        ("file-900000", 65464, 4, 0),
+    ] {
+        let len: usize = name.trim_start_matches("file-").parse().unwrap();
+        let got = Client::new().fetch(server.address, name, blksize, window, lose);
+        assert!(got == pattern(len), "{name} {blksize} {window} {lose}: {}", got.len());
+        server.hears(&format!("{name} Started {blksize} {window}"));
+        server.hears(&format!("{name} Done {len}"));
+    }
+}
+
+#[test]
+fn what_no_transfer_comes_of() {
+    let server = server();
+    let client = Client::new();
+    let long = [b"\0\x01", vec![b'a'; 4096].as_slice(), b"\0octet\0"].concat();
+    for (packet, error, heard) in [
+        (&b"\0\x01nothing\0octet\0"[..], 1, "nothing Refused not-found"),
+        (b"\0\x02f\0octet\0", 2, "dropped write"),
+        (b"\0\x01f\0mail\0", 4, "dropped mode"),
+        (b"\0\x01f", 4, "dropped unended"),
+        (&long, 1, "dropped long-name"),
+        (b"\0\x09", 4, "dropped unknown-opcode"),
+        (b"\0\x03\0\x01", 4, "dropped not-an-answer"),
+        (b"\0\x04\0\x01", 4, "dropped not-a-request"),
+        (b"\0\x015000000\0netascii\0", 0, "5000000 Refused netascii"),
+    ] {
+        client.send(server.address, packet);
+        let (got, from) = client.receive();
+        assert_eq!((&got[..4], from), (&[0, 5, 0, error][..], server.address), "{heard}");
+        assert!(got.len() > 10 && got.last() == Some(&0), "it says why");
+        server.hears(heard);
+    }
+    for (packet, heard) in [
+        (&b""[..], "dropped short"),
+        (b"\0", "dropped short"),
+        (b"\0\x05\0\x08stop\0", "dropped stray-error"),
+    ] {
+        client.send(server.address, packet);
+        server.hears(heard);
+    }
+    // An answer to one of the last three would be here before this one.
+    client.send(server.address, b"\0\x010\0octet\0");
+    assert_eq!(client.receive().0, b"\0\x03\0\x01");
+}
+
+#[test]
+fn a_foreign_port_is_told_so_and_the_transfer_lives() {
+    let server = server();
+    let (client, foreign) = (Client::new(), Client::new());
+    client.send(server.address, b"\0\x01600\0octet\0");
+    let (data, from) = client.receive();
+    assert_eq!(data.len(), 516);
+    assert_ne!(from.port(), server.address.port(), "RFC 1350: a TID of its own");
+    foreign.send(from, b"\0\x04\0\x01");
+    assert_eq!(foreign.receive().0[..4], [0, 5, 0, 5]);
+    foreign.send(from, b"\0\x05\0\0gone\0");
+    client.send(from, b"\0\x04\0\x01");
+    assert_eq!(client.receive().0[..4], [0, 3, 0, 2]);
+    client.send(from, b"\0\x04\0\x02");
+    for heard in ["600 Started 512 1", "dropped stranger", "dropped stray-error", "600 Done 600"] {
+        server.hears(heard);
+    }
+}
+
+#[test]
+fn the_size_probe_and_the_same_request_twice() {
+    let server = server();
+    let client = Client::new();
+    let rrq = b"\0\x015000\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0";
+    let oack = b"\0\x06tsize\x005000\0blksize\x001468\0windowsize\x004\0";
+    client.send(server.address, rrq);
+    let (first, from) = client.receive();
+    client.send(server.address, rrq);
+    assert_eq!((first, client.receive()), (oack.to_vec(), (oack.to_vec(), from)), "one transfer");
+    client.send(from, b"\0\x05\0\x08User aborted the transfer\0");
+    server.hears("5000 Started 1468 4");
+    server.hears("5000 Probed { bytes: 5000 }");
+}
+
+#[test]
+fn a_file_that_shrinks_ends_its_transfer() {
+    let server = server();
+    let client = Client::new();
+    client.send(server.address, b"\0\x01file-2000\0octet\0");
+    let (data, from) = client.receive();
+    assert_eq!(data.len(), 516);
+    let path = server.house.dir.path().join("2000");
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(600).unwrap();
+    client.send(from, b"\0\x04\0\x01");
+    assert_eq!(client.receive().0[..4], [0, 5, 0, 0]);
+    server.hears("file-2000 Started 512 1");
+    let broken = server.heard.recv_timeout(PATIENCE).unwrap();
+    assert!(broken.starts_with("file-2000 Broken"), "{broken}");
+}
+
+#[test]
+fn silence_ends_after_four_datagrams() {
+    let server = server();
+    let client = Client::new();
+    client.send(server.address, b"\0\x015000\0octet\0");
+    for _ in 0..4 {
+        assert_eq!(client.receive().0.len(), 516);
+    }
+    server.hears("5000 Started 512 1");
+    server.hears("5000 TimedOut { acknowledged: 0, bytes: 5000, error: None }");
+    client.0.set_nonblocking(true).unwrap();
+    assert_eq!(client.0.recv(&mut [0; 600]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn what_is_in_the_way_of_a_port_is_said() {
+    let taken = bind(&listen(0)).unwrap();
+    let said = bind(&listen(taken.address().unwrap().port())).unwrap_err();
+    assert!(matches!(said, BindError::Taken { .. }), "{said}");
+    let nowhere = Listen { interface: Some("no-such-if".into()), ..listen(0) };
+    assert!(matches!(bind(&nowhere), Err(BindError::NoInterface(_))));
+    let not_ours = Listen { address: Ipv4Addr::new(192, 0, 2, 1), ..listen(0) };
+    assert!(matches!(bind(&not_ours), Err(BindError::NoAddress { .. })));
+}
+
+#[test]
+fn it_stops_and_gives_the_port_back() {
+    let server = server();
+    let port = server.address.port();
+    assert!(server.running.alive() && bind(&listen(port)).is_err());
+    server.running.stop();
+    bind(&listen(port)).unwrap();
+}
+
+/// Runs a foreign client; `None` and a word about it where it is not installed.
+fn foreign(program: &str, arguments: &[&str], dir: &Path) -> Option<Vec<u8>> {
+    let out = Command::new(program).args(arguments).current_dir(dir).stdin(Stdio::null()).output();
+    match out {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // Past the capture of the test harness: what was left out must be seen.
+            let _ = writeln!(io::stderr(), "left out: {program} is not installed");
+            None
+        }
+        out => {
+            let out = out.unwrap();
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(out.status.success(), "{program} {arguments:?}: {said}");
+            Some(out.stdout)
+        }
+    }
+}
+
+#[test]
+fn foreign_clients_get_the_very_bytes() {
+    let server = server();
+    let port = server.address.port().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for len in [511usize, 512, 513, 1_000_000, 0] {
+        let (name, url) = (len.to_string(), format!("tftp://127.0.0.1:{port}//{len}"));
+        // curl takes an empty file's tsize of 0 for an error, so it asks for none there.
+        let options: &[&str] =
+            if len == 0 { &["--tftp-no-options"] } else { &["--tftp-blksize", "1428"] };
+        let curl = [&["-sS", url.as_str()], options].concat();
+        if let Some(got) = foreign("curl", &curl, dir.path()) {
+            assert!(got == pattern(len), "curl, {len} bytes: {}", got.len());
+        }
+        for mode in ["octet", "netascii"] {
+            let hpa = ["-m", mode, "127.0.0.1", &port, "-c", "get", &name, "hpa"];
+            if foreign("tftp", &hpa, dir.path()).is_some() {
+                let got = std::fs::read(path("hpa")).unwrap();
+                assert!(got == pattern(len), "tftp, {mode}, {len} bytes: {}", got.len());
+            }
+        }
+        let (out, local) = (path("atftp"), path("atftp").to_string_lossy().into_owned());
+        let window = "--option=windowsize 16";
+        let atftp = [window, "-g", "-r", &name, "-l", &local, "127.0.0.1", &port];
+        if foreign("atftp", &atftp, dir.path()).is_some() {
+            let got = std::fs::read(&out).unwrap();
+            assert!(got == pattern(len), "atftp, {len} bytes: {}", got.len());
+        }
+    }
+}
+
+/// As many as one address may have.
+#[test]
+fn many_at_once() {
+    let server = server();
+    let clients: Vec<Client> = (0..32).map(|_| Client::new()).collect();
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| {
+                assert!(client.fetch(server.address, "200000", 1428, 4, 0) == pattern(200_000));
+            });
+        }
+    });
+}
