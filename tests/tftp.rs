@@ -246,6 +246,38 @@ fn the_size_probe_and_the_same_request_twice() {
 }
 
 #[test]
+fn netascii_states_the_size_that_travels() {
+    let server = server();
+    let client = Client::new();
+    let ends = pattern(5000).iter().filter(|b| matches!(b, b'\r' | b'\n')).count();
+    assert!(ends > 0);
+    client.send(server.address, b"\0\x015000\0netascii\0tsize\x000\0");
+    let want = format!("\0\x06tsize\0{}\0", 5000 + ends);
+    assert_eq!(client.receive().0, want.as_bytes());
+    server.hears("5000 Started 512 1");
+}
+
+/// Each netascii transfer holds a text of its own, at most twice as long as the file.
+#[test]
+fn netascii_does_not_fill_the_memory() {
+    let server = server();
+    let clients: Vec<Client> = (0..32).map(|_| Client::new()).collect();
+    let mut refused = 0;
+    for client in &clients {
+        client.send(server.address, b"\0\x014194304\0netascii\0");
+        match client.receive().0[..4] {
+            [0, 3, 0, 1] => server.hears("4194304 Started 512 1"),
+            [0, 5, 0, 0] => {
+                server.hears("4194304 Refused netascii-full");
+                refused += 1;
+            }
+            ref other => panic!("{other:?}"),
+        }
+    }
+    assert!((16..32).contains(&refused), "{refused} of 32");
+}
+
+#[test]
 fn a_file_that_shrinks_ends_its_transfer() {
     let server = server();
     let client = Client::new();

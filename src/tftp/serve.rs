@@ -365,9 +365,12 @@ impl Server {
             return Ok(Job { content, own: 0, failed: None });
         }
         let len = content.len();
-        // A conversion is at most twice its text.
-        if len > NETASCII_LIMIT || self.netascii + 2 * len > NETASCII_TOTAL {
+        if len > NETASCII_LIMIT {
             return Err(Why::Netascii(len));
+        }
+        // A conversion is at most twice its text.
+        if self.netascii + 2 * len > NETASCII_TOTAL {
+            return Err(Why::NetasciiFull);
         }
         let text = slice(&content, 0..len, &mut Vec::new())
             .map(wire::netascii)

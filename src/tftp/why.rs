@@ -51,6 +51,8 @@ pub enum Why {
         "netascii is for small text files and this one has {0} bytes: ask for octet (binary) mode"
     )]
     Netascii(u64),
+    #[error("too much netascii is under way: ask again soon, or for octet (binary) mode")]
+    NetasciiFull,
     #[error("as many transfers as this server takes ({0}) are under way: ask again soon")]
     Busy(usize),
     #[error("as many transfers as one address may have ({0}) are under way")]
@@ -80,6 +82,7 @@ impl Why {
             Why::NameBytes => "name-bytes",
             Why::Mode(_) => "mode",
             Why::Netascii(_) => "netascii",
+            Why::NetasciiFull => "netascii-full",
             Why::Busy(_) => "busy",
             Why::TooMany(_) => "too-many",
             Why::Stranger => "stranger",
@@ -102,7 +105,8 @@ impl Why {
             Why::Write => Some(Code::Access),
             Why::Unended | Why::Mode(_) => Some(Code::Illegal),
             Why::NoName | Why::LongName(_) | Why::NameBytes => Some(Code::NotFound),
-            Why::Netascii(_) | Why::Busy(_) | Why::TooMany(_) => Some(Code::Undefined),
+            Why::Netascii(_) | Why::NetasciiFull => Some(Code::Undefined),
+            Why::Busy(_) | Why::TooMany(_) => Some(Code::Undefined),
             Why::Stranger => Some(Code::UnknownPort),
             Why::Refused(refusal) => Some(refusal.code),
         }
