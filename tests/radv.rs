@@ -142,6 +142,8 @@ fn ask(client: &Client, seen: &Receiver<Seen>) -> Seen {
 fn cable() {
     // Addresses that are ready at once: there is nobody here to be in conflict with.
     std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+    // The kernel asks for routers, too, when an interface comes up: not here.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0").unwrap();
     ip("link add server type veth peer name client address 52:54:00:12:34:56");
     ip("link set server up");
     ip("link set client up");
