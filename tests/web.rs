@@ -1,10 +1,12 @@
 //! The web door over loopback with the real curl: scripts, files, loaders, answers, reports.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pilotlight::config::{Config, Folder, Ipxe};
@@ -272,4 +274,406 @@ fn from_the_entry_script_to_the_report() {
         serde_json::from_str(&curl(&format!("{}/api/machines", server.admin), &[]).body).unwrap();
     assert_eq!(all[0]["facts"]["serial"], "S1");
     assert_eq!(curl(&format!("{}/healthz", server.admin), &[]).body, "ok\n");
+}
+
+#[test]
+fn each_decision_is_a_script_that_says_so_on_the_screen() {
+    let server = Server::new();
+    for (name, last, query) in [
+        ("menu.ipxe", 9, ""),
+        ("local.ipxe", 2, ""),
+        ("chosen.ipxe", 9, "choose=open"),
+        ("refuse.ipxe", 9, "choose=web"),
+        ("wait.ipxe", 3, ""),
+    ] {
+        let script = server.script(last, query);
+        assert!(script.starts_with("#!ipxe\n"), "{script}");
+        let script = script.replace(&server.dir.path().display().to_string(), "/DIR");
+        golden(name, &server.golden(&script));
+    }
+    // What is wrong is named with its place on the screen, in the log and among the refusals.
+    let said = |last: u8, query: &str| {
+        let script = server.script(last, query);
+        assert!(script.contains("has to wait") && !script.contains("\nkernel"), "{script}");
+        let timeline = server.ledger.get(mac(last)).unwrap().timeline;
+        (script, timeline.iter().map(|e| e.event.detail.clone()).collect::<Vec<_>>().join("\n"))
+    };
+    let (script, timeline) = said(3, "");
+    assert!(script.contains("broken:2:9: Field `nothing` is not defined"), "{script}");
+    assert!(timeline.contains("broken:2:9"), "{timeline}");
+    let (script, timeline) = said(4, "");
+    let why = "pilotlight.toml:12: profile missing: debian/amd64/gone: there is no such file";
+    assert!(script.contains(why) && timeline.contains(why), "{script} {timeline}");
+    // The machine's own serial number is not trusted either.
+    for (serial, why) in [
+        ("", "not defined"),
+        ("a%20%7c%7c%20shell", "separator"),
+        ("a%20%26%26%20shell", "separator"),
+        ("a%20%3b%20shell", "separator"),
+        ("%23", "begins with"),
+        ("%24%7bnet0/mac%7d", "settings"),
+    ] {
+        let (script, timeline) = said(5, &format!("serial={serial}"));
+        assert!(timeline.contains(why), "{serial}: {timeline}");
+        let shown = script.split(":\n").nth(1).unwrap().lines().next().unwrap();
+        for live in ["||", "&&", ";", "#", "$"] {
+            assert!(!shown.contains(live), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_file_by_ranges_and_conditions() {
+    let server = Server::new();
+    let url = "/files/debian/digits";
+    let whole = server.curl(url, &[]);
+    assert_eq!(
+        (whole.status, whole.reason.as_str(), whole.body.as_str()),
+        (200, "OK", "0123456789")
+    );
+    assert_eq!(whole.header("content-length"), Some("10"));
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    let etag = whole.header("etag").unwrap().to_string();
+    let modified = whole.header("last-modified").unwrap().to_string();
+    let with = |name: &str, value: &str| format!("{name}: {value}");
+
+    let head = server.curl(url, &["-I"]);
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), Some("10"));
+    assert_eq!(head.header("etag"), Some(etag.as_str()));
+
+    for (range, status, body, shown) in [
+        ("bytes=0-3", 206, "0123", Some("bytes 0-3/10")),
+        ("bytes=4-", 206, "456789", Some("bytes 4-9/10")),
+        ("bytes=-2", 206, "89", Some("bytes 8-9/10")),
+        ("bytes=8-100", 206, "89", Some("bytes 8-9/10")),
+        ("bytes=10-", 416, "", Some("bytes */10")),
+        ("lines=1-2", 200, "0123456789", None),
+    ] {
+        let part = server.curl(url, &["-H", &with("Range", range)]);
+        assert_eq!((part.status, part.body.as_str()), (status, body), "{range}");
+        assert_eq!(part.header("content-range"), shown, "{range}");
+        assert_eq!(part.header("content-length"), Some(body.len().to_string().as_str()), "{range}");
+    }
+    let old = "Thu, 01 Jan 1970 00:00:01 GMT";
+    for (header, status) in [
+        (with("If-None-Match", &etag), 304),
+        (with("If-None-Match", "\"other\""), 200),
+        (with("If-Modified-Since", &modified), 304),
+        (with("If-Modified-Since", old), 200),
+        (with("If-Match", "\"other\""), 412),
+        (with("If-Unmodified-Since", old), 412),
+    ] {
+        let answer = server.curl(url, &["-H", &header]);
+        assert_eq!(answer.status, status, "{header}");
+        assert!(!answer.reason.is_empty(), "{header}");
+    }
+    for (validator, status) in
+        [(etag.as_str(), 206), (&modified, 206), ("\"other\"", 200), (old, 200)]
+    {
+        let if_range = with("If-Range", validator);
+        let answer = server.curl(url, &["-H", "Range: bytes=0-3", "-H", &if_range]);
+        assert_eq!(answer.status, status, "{if_range}");
+    }
+    assert_eq!(server.curl(url, &["-X", "DELETE"]).status, 405);
+    let efi = server.curl("/files/debian/boot.efi", &[]);
+    assert_eq!(efi.header("content-type"), Some("application/efi"));
+}
+
+#[test]
+fn no_path_leads_out() {
+    let server = Server::new();
+    for path in [
+        "/files/debian/../secret",
+        "/files/debian/%2e%2e/secret",
+        "/files/debian/.%2e/secret",
+        "/files/debian/%2e%2e%2fsecret",
+        "/files/debian/..%2fsecret",
+        "/files/debian/..%5csecret",
+        "/files/debian/%252e%252e/secret",
+        "/files/debian/amd64/../../secret",
+        "/files/debian//../secret",
+        "/files/debian/./../secret",
+        "/files/debian/..;/secret",
+        "/files/debian/%c0%ae%c0%ae/secret",
+        "/files/debian/out",
+        "/files/debian/slash/etc/passwd",
+        "/files/debian/slash/",
+        "/files/debian/digits%00.txt",
+        "/files/debian/digits/",
+        "/files/debian/digits/x",
+        "/files/../secret",
+        "/files/%2e%2e/secret",
+        "/files/nothing/x",
+        "/files//x",
+        "/files/debian%2f..%2fsecret",
+        "/../secret",
+        "/secret",
+        "/loader/../secret",
+        "/loader/..%2f..%2fsecret",
+        "/loader/%2e%2e",
+        "/b/x/files/debian/digits",
+    ] {
+        let answer = server.curl(path, &[]);
+        assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+        assert!(!answer.reason.is_empty(), "{path}");
+        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"), "{path}");
+        assert!(!answer.body.contains("SECRET") && !answer.body.contains("root:"), "{path}");
+        assert!(!answer.body.contains(&server.dir.path().display().to_string()), "{answer:?}");
+    }
+    // A name that only looks like one of those.
+    for (path, body) in [
+        ("/files/debian/.treeinfo", "tree"),
+        ("/files/debian//amd64/./../x", ""),
+        ("/files/debian/a:b", "colon"),
+    ] {
+        let answer = server.curl(path, &[]);
+        if body.is_empty() {
+            assert_eq!(answer.status, 400, "{path}");
+        } else {
+            assert_eq!(answer.body, body, "{path}");
+        }
+    }
+    // And on the timeline's way the same.
+    let script = server.script(1, "");
+    let kernel = server.url_in(&script, "linux");
+    let base = kernel.strip_suffix("debian/amd64/linux").unwrap();
+    for path in ["debian/out", "debian/%2e%2e/secret", "nothing/x", "debian/../../secret"] {
+        let answer = server.curl(&format!("{base}{path}"), &[]);
+        assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_listing_is_plain_and_harmless() {
+    let server = Server::new();
+    let moved = server.curl("/files/debian", &[]);
+    assert_eq!((moved.status, moved.header("location")), (301, Some("/files/debian/")));
+    let page = server.curl("/files/debian/", &[]);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.header("content-length").is_some());
+    for shown in [
+        "<a href=\"./amd64/\">amd64/</a>",
+        "<a href=\"./%3Cscript%3Ealert%281%29/\">&lt;script&gt;alert(1)/</a>",
+        "<a href=\"./a%3Ab\">a:b</a>  5",
+        "<a href=\"./extra%20%231%2Eimg\">extra #1.img</a>  5",
+    ] {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    for hidden in ["<script>", "treeinfo", "out", "slash"] {
+        assert!(!page.body.contains(hidden), "{hidden}: {}", page.body);
+    }
+    let inside = server.get("/files/debian/%3Cscript%3Ealert%281%29/");
+    assert!(inside.contains("<h1>debian/&lt;script&gt;alert(1)</h1>"), "{inside}");
+}
+
+#[test]
+fn loaders_with_their_digests() {
+    let server = Server::new();
+    let head = server.curl("/loader/snponly.efi", &["-I"]);
+    assert_eq!((head.status, head.header("content-length")), (200, Some("9")));
+    assert_eq!(head.header("content-type"), Some("application/efi"));
+    let whole = server.curl("/loader/snponly.efi", &[]);
+    assert_eq!(whole.body, "MZ loader");
+    let same = format!("If-None-Match: {}", whole.header("etag").unwrap());
+    assert_eq!(server.curl("/loader/snponly.efi", &["-H", &same]).status, 304);
+    assert_eq!(server.get("/loader/own.kpxe"), "bios");
+    let none = server.curl("/loader/nothing.efi", &[]);
+    assert_eq!(none.status, 404);
+    assert!(none.body.contains("there is no loader nothing.efi"), "{none:?}");
+    for embedded in pilotlight::ipxe::embedded() {
+        let head = server.curl(&format!("/loader/{}", embedded.name), &["-I"]);
+        assert_eq!(head.status, 200, "{}", embedded.name);
+    }
+}
+
+#[test]
+fn what_is_unknown_is_told_what_to_do() {
+    let server = Server::new();
+    for (path, status, says) in [
+        ("/nothing", 404, "/boot.ipxe"),
+        ("/ca.pem", 404, "nothing here"),
+        ("/boot/nonsense.ipxe", 400, "six pairs"),
+        ("/b/0123/answer/preseed.cfg", 404, "boot the machine again"),
+        ("/b/0123/report", 404, "boot the machine again"),
+        ("/files/none/", 404, "[[files]]"),
+        ("/files/debian/none", 404, "there is no such file"),
+    ] {
+        let answer = server.curl(path, &[]);
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.body.contains(says) && answer.body.ends_with('\n'), "{path}: {answer:?}");
+    }
+    assert!(server.get("/").contains("pilotlight"));
+    let script = server.script(1, "");
+    let answer = server.url_in(&script, "preseed");
+    let other = answer.replace("preseed.cfg", "shadow");
+    assert!(server.curl(&other, &[]).body.contains("has no answer"));
+    let report = answer.replace("answer/preseed.cfg", "report");
+    let big = server.dir.path().join("big");
+    fs::write(&big, vec![b'x'; (64 << 10) + 1]).unwrap();
+    let sent = server.curl(&report, &["--data-binary", &format!("@{}", big.display())]);
+    assert_eq!(sent.status, 413);
+    assert_eq!(server.curl(&report, &["-X", "PUT"]).status, 405);
+    let refusals: Vec<Value> =
+        serde_json::from_str(&curl(&format!("{}/api/refusals", server.admin), &[]).body).unwrap();
+    let times =
+        |name: &str| refusals.iter().find(|r| r["name"] == name).map(|r| r["times"].clone());
+    assert_eq!(times("no-boot"), Some(2.into()));
+    assert_eq!(times("report-too-large"), Some(1.into()));
+    // A reload that takes the profile away.
+    let mut config = (*server.config.load_full()).clone();
+    config.profiles.clear();
+    server.config.store(Arc::new(config));
+    assert!(server.curl(&answer, &[]).body.contains("no longer has profile web"));
+    let known = curl(&format!("{}/api/machines/52:54:00:00:00:77", server.admin), &[]);
+    assert_eq!((known.status, known.body.as_str()), (404, "no such machine has been seen\n"));
+}
+
+/// Waits for the thing itself, at most 10 s.
+fn until(mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < end, "it did not happen within 10 s");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_transfer_that_is_cut_is_on_the_timeline() {
+    let server = Server::new();
+    let big = fs::File::create(server.dir.path().join("root/amd64/linux")).unwrap();
+    big.set_len(200 << 20).unwrap();
+    let kernel = server.url_in(&server.script(1, ""), "linux");
+    let mut client = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    write!(client, "GET {kernel} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    client.read_exact(&mut [0; 100_000]).unwrap();
+    drop(client);
+    until(|| {
+        let timeline = server.ledger.get(mac(1)).unwrap().timeline;
+        timeline.iter().any(|e| e.event.what == "cut" && e.event.stage == Stage::Kernel)
+    });
+    let part = server.curl(&kernel, &["-H", "Range: bytes=0-99"]);
+    assert_eq!((part.status, part.body.len()), (206, 100));
+    let timeline = server.ledger.get(mac(1)).unwrap().timeline;
+    let said = "(100 bytes, bytes 0-99/209715200)";
+    assert!(timeline.iter().any(|e| e.event.detail.contains(said)), "{timeline:#?}");
+}
+
+#[test]
+fn by_https_all_travels_by_https_but_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("preseed.cfg"), "{{ report }} {{ files }}").unwrap();
+    fs::write(dir.path().join("linux"), "k").unwrap();
+    let mut web = profile("web", dir.path());
+    web.kernel = Source::Ours { folder: "f".into(), path: "linux".into() };
+    web.initrds.clear();
+    let config = Config {
+        folders: vec![Folder { name: "f".into(), dir: dir.path().into() }],
+        profiles: vec![web],
+        machines: vec![machine("web1", 1, "web")],
+        ..Config::default()
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let pem = certificate.pem();
+    let tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    let (plain, secure) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("[::]:0").unwrap());
+    let door = Door {
+        http_port: plain.local_addr().unwrap().port(),
+        https_port: secure.local_addr().unwrap().port(),
+        tls: true,
+    };
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let ledger = Arc::new(Ledger::new());
+    let shared = Web::new(config, ledger.clone(), door, Some(pem.clone()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut running = runtime
+        .block_on(async { start(shared, vec![(plain, None), (secure, Some(tls))], None).unwrap() });
+
+    let http = format!("http://127.0.0.1:{}", door.http_port);
+    let https = format!("https://127.0.0.1:{}", door.https_port);
+    let root = dir.path().join("root.pem");
+    fs::write(&root, curl(&format!("{http}/ca.pem"), &[]).body).unwrap();
+    let trusting = ["--cacert", root.to_str().unwrap()];
+    // By HTTP one is sent on to HTTPS, at the address that one came to, not the wildcard.
+    for url in [&http, &https] {
+        let entry = curl(&format!("{url}/boot.ipxe"), &trusting).body;
+        assert!(entry.contains(&format!("chain --replace {https}/boot/")), "{entry}");
+    }
+    let script = curl(&format!("{https}/boot/{}.ipxe", mac(1).hexhyp()), &trusting).body;
+    assert!(script.contains(&format!("kernel {https}/b/")), "{script}");
+    assert!(!script.contains("http:"), "{script}");
+    let url = script.split_whitespace().find_map(|w| w.strip_prefix("url=")).unwrap();
+    let answer = curl(url, &trusting).body;
+    assert!(answer.starts_with(&format!("{http}/b/")), "{answer}");
+    let report = answer.split_whitespace().next().unwrap();
+    assert_eq!(curl(&format!("{report}/booted"), &[]).status, 200);
+    let timeline = ledger.get(mac(1)).unwrap().timeline;
+    assert_eq!(timeline.last().unwrap().event.detail, "booted");
+    runtime.block_on(running.stop());
+    until(|| TcpStream::connect(("127.0.0.1", door.http_port)).is_err());
+}
+
+#[test]
+fn what_is_being_sent_comes_to_its_end_before_the_door_closes() {
+    let mut server = Server::new();
+    let big = fs::File::create(server.dir.path().join("root/big")).unwrap();
+    big.set_len(64 << 20).unwrap();
+    let mut client = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    write!(client, "GET /files/debian/big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    client.read_exact(&mut [0; 1000]).unwrap();
+    let mut running = server.running.take().unwrap();
+    let stopping = server.runtime.spawn(async move { running.stop().await });
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() + 1000 > 64 << 20, "{}", rest.len());
+    server.runtime.block_on(stopping).unwrap();
+}
+
+#[test]
+fn odd_requests_cost_nobody_anything() {
+    let server = Server::new();
+    let address = server.url.strip_prefix("http://").unwrap().to_string();
+    let long = format!(
+        "GET /boot/{}.ipxe?serial={} HTTP/1.1\r\nHost: x\r\n\r\n",
+        mac(6).hexhyp(),
+        "a".repeat(60_000)
+    );
+    for odd in [
+        "GET\r\n\r\n",
+        "\0\x01\x02\r\n\r\n",
+        "GET /boot.ipxe HTTP/9.9\r\n\r\n",
+        "GET /files/debian/%zz%2 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /files/debian/digits HTTP/1.1\r\nHost: x\r\nRange: bytes=9-0,-,x\r\n\r\n",
+        "POST /b/x/report HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        "POST /b/x/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        &long,
+    ] {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(odd.as_bytes()).unwrap();
+        let mut said = [0; 12];
+        // An answer or a closed connection; never a 500, and never silence.
+        match client.read(&mut said) {
+            Ok(0) => {}
+            Ok(n) => {
+                let said = String::from_utf8_lossy(&said[..n]).into_owned();
+                assert!(
+                    said.starts_with("HTTP/1.1 2") || said.starts_with("HTTP/1.1 4"),
+                    "{said} {odd:.60}"
+                );
+            }
+            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset, "{odd:.60}"),
+        }
+    }
+    assert_eq!(server.get("/files/debian/digits"), "0123456789");
 }

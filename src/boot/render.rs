@@ -217,7 +217,7 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
         }
     }
     ipxe_value(&args).map_err(|live| {
-        RenderError::at(profile, format!("args, rendered as {args:?}, are refused: {live}"))
+        RenderError::at(profile, format!("args are refused because {live}: {args:?}"))
     })
 }
 

@@ -71,18 +71,21 @@ pub async fn script(
 }
 
 /// A script, and what is to be remembered of it.
+#[derive(Debug)]
 pub struct Made {
     pub script: String,
-    /// For the timeline.
+    /// For the timeline: what was decided, in words.
     pub said: String,
-    machine: Option<String>,
+    /// The name that the machine is declared by.
+    pub machine: Option<String>,
     /// The profile that is booted, which opens a boot.
-    profile: Option<String>,
+    pub profile: Option<String>,
     /// Why the machine does not get what it is declared for.
-    why: Option<No>,
+    pub why: Option<No>,
 }
 
-/// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand.
+/// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand: what `serve`
+/// answers and `explain` shows. Reads files, changes nothing.
 pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
     let machine = machine::find(&config.machines, facts);
     let shown = machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone());

@@ -1,10 +1,12 @@
 //! Every refusal of the web door: a name, a sentence, a status.
 
+use std::fmt;
+
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError, web};
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use jiff::Timestamp;
 
 use super::Web;
@@ -13,6 +15,7 @@ use crate::boot::decide::Because;
 use crate::ipxe::NoLoader;
 use crate::media::{Missing, Refused};
 use crate::model::Why;
+use crate::model::event::plain;
 
 /// Why a request gets no answer of use.
 #[derive(Debug, thiserror::Error)]
@@ -102,16 +105,35 @@ impl ResponseError for No {
     }
 }
 
+/// A refusal with what was asked for, for the log.
+struct Asked<'a> {
+    req: &'a HttpRequest,
+    no: &'a No,
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.req.method(), plain(self.req.path(), 120), self.no)
+    }
+}
+
+impl Why for Asked<'_> {
+    fn name(&self) -> &'static str {
+        self.no.name()
+    }
+}
+
 /// The one place where refusals are counted and logged.
 pub async fn counted(
     req: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let answer = next.call(req).await?;
+    let req = answer.request();
     if let Some(no) = answer.response().error().and_then(|e| e.as_error::<No>())
-        && let Some(web) = answer.request().app_data::<web::Data<Web>>()
+        && let Some(web) = req.app_data::<web::Data<Web>>()
     {
-        web.ledger.refused("http", web.machine_of(answer.request()), no, Timestamp::now());
+        web.ledger.refused("http", web.machine_of(req), &Asked { req, no }, Timestamp::now());
     }
     Ok(answer)
 }

@@ -29,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::model::{Event, Mac, Stage};
 
 pub use boot::{Made, make};
+pub use error::No;
 pub use routes::{admin_door, boot_door};
 pub use serve::{Running, start};
 

@@ -142,8 +142,10 @@ impl Ledger {
             && self.state().machines.contains_key(&mac)
         {
             let mut state = self.state();
-            let event = Event::new(Stage::Firmware, "refused", why.to_string());
             let known = state.known(mac, now);
+            // It belongs to whatever the machine was at.
+            let stage = known.timeline.last().map_or(Stage::Firmware, |e| e.event.stage);
+            let event = Event::new(stage, "refused", why.to_string());
             let again = known.timeline.last().is_some_and(|e| e.event.detail == event.detail);
             if !again && known.timeline.len() < EVENTS {
                 known.timeline.push(Entry { at: now, event });
