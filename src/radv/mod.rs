@@ -96,9 +96,8 @@ pub enum Why {
     Learning,
 }
 
-impl Why {
-    /// The same reason as one word, for a counter.
-    pub fn word(&self) -> &'static str {
+impl crate::model::Why for Why {
+    fn name(&self) -> &'static str {
         match self {
             Why::Short(_) => "short",
             Why::Hops(_) => "hops",

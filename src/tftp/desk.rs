@@ -265,6 +265,8 @@ impl<J> Desk<J> {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::Why as _;
+
     use super::super::decide::Caps;
     use super::super::wire::{self, Mode, Options, Packet};
     use super::*;
@@ -292,7 +294,7 @@ mod tests {
                 Ok((key, ended.iter().map(|(e, s)| format!("{} {s:?}", e.ask.name)).collect()))
             }
             Admit::Again(_, flight) => Err(format!("{flight:?}")),
-            Admit::Refused(why) => Err(why.word().into()),
+            Admit::Refused(why) => Err(why.name().into()),
         }
     }
 
@@ -432,7 +434,7 @@ mod tests {
                 }
                 Ok(Packet::Ack(n)) => step = desk.ack(key, n, now).ok().map(|s| (key, s)),
                 Ok(Packet::Error { .. }) => drop(desk.end(key)),
-                Err(why) => assert!(!why.to_string().is_empty() && !why.word().is_empty()),
+                Err(why) => assert!(!why.to_string().is_empty() && !why.name().is_empty()),
             }
             now += Duration::from_millis(die(200) as u64);
             while let Some((key, what)) = step.take().or_else(|| desk.tick(now)) {

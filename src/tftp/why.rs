@@ -67,9 +67,8 @@ pub enum Why {
     Refused(#[from] Refusal),
 }
 
-impl Why {
-    /// The same reason as one word, for a counter.
-    pub fn word(&self) -> &'static str {
+impl crate::model::Why for Why {
+    fn name(&self) -> &'static str {
         match self {
             Why::Short(_) => "short",
             Why::Opcode(_) => "unknown-opcode",
@@ -95,7 +94,9 @@ impl Why {
             },
         }
     }
+}
 
+impl Why {
     /// The ERROR for the sender; `None` is silence. Never an ERROR for an ERROR: two servers
     /// would talk for ever.
     pub fn code(&self) -> Option<Code> {
