@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pilotlight::model::Why as _;
 use pilotlight::tftp::desk::Limits;
 use pilotlight::tftp::serve::{BindError, Listen, Running, bind, start};
 use pilotlight::tftp::{Ask, Content, Door, Refusal, Seen, Why};
@@ -50,14 +51,14 @@ impl Door for House {
         let word = match seen {
             Seen::Started { blksize, windowsize, .. } => format!("Started {blksize} {windowsize}"),
             Seen::Done { bytes, .. } => format!("Done {bytes}"),
-            Seen::Refused(why) => format!("Refused {}", why.word()),
+            Seen::Refused(why) => format!("Refused {}", why.name()),
             other => format!("{other:?}"),
         };
         self.tell(format!("{} {word}", ask.name));
     }
 
     fn dropped(&self, _: SocketAddrV4, _: Ipv4Addr, why: &Why) {
-        self.tell(format!("dropped {}", why.word()));
+        self.tell(format!("dropped {}", why.name()));
     }
 
     fn trouble(&self, _: Ipv4Addr, error: &io::Error) {

@@ -125,7 +125,13 @@ impl Server {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ledger = Arc::new(Ledger::new());
         let door = Door { http_port: port, https_port: 443, tls: false };
-        let web = Web::new(config.clone(), ledger.clone(), door, None);
+        let web = Web::new(
+            config.clone(),
+            ledger.clone(),
+            door,
+            None,
+            Box::new(|| serde_json::json!([])),
+        );
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let running =
             runtime.block_on(async { start(web, vec![(listener, None)], Some(admin)).unwrap() });
@@ -320,6 +326,31 @@ fn each_decision_is_a_script_that_says_so_on_the_screen() {
             assert!(!shown.contains(live), "{shown}");
         }
     }
+}
+
+#[test]
+fn a_template_that_does_not_end_costs_other_profiles_nothing() {
+    let server = Server::new();
+    let range = |inner: &str| format!("{{% for a in range(end=100000) %}}{inner}{{% endfor %}}");
+    fs::write(server.dir.path().join("broken"), range(&range(&range("")))).unwrap();
+    let from = Instant::now();
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| server.script(3, ""))).collect();
+        asked.into_iter().map(|a| a.join().unwrap()).collect()
+    });
+    for script in &all {
+        assert!(script.contains("profile broken: its templates and files take more"), "{script}");
+    }
+    // Known by now: no more threads, no more waiting; and the others are served as ever.
+    for _ in 0..20 {
+        assert!(server.script(3, "").contains("take more"));
+        assert!(server.script(1, "").contains("\nboot"));
+    }
+    assert!(from.elapsed() < Duration::from_secs(20));
+    // Mended and reloaded, it is tried again.
+    fs::write(server.dir.path().join("broken"), "fine").unwrap();
+    server.config.store(Arc::new((*server.config.load_full()).clone()));
+    assert!(server.script(3, "").contains("\nboot"));
 }
 
 #[test]
@@ -593,7 +624,13 @@ fn by_https_all_travels_by_https_but_the_report() {
     };
     let config = Arc::new(ArcSwap::from_pointee(config));
     let ledger = Arc::new(Ledger::new());
-    let shared = Web::new(config, ledger.clone(), door, Some(pem.clone()));
+    let shared = Web::new(
+        config,
+        ledger.clone(),
+        door,
+        Some(pem.clone()),
+        Box::new(|| serde_json::json!([])),
+    );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut running = runtime
         .block_on(async { start(shared, vec![(plain, None), (secure, Some(tls))], None).unwrap() });

@@ -13,11 +13,9 @@ use crate::boot::script::{self, For};
 use crate::boot::{Ask, Decision, Urls, decide};
 use crate::config::Config;
 use crate::model::event::plain;
-use crate::model::{Facts, Mac, Stage, machine};
+use crate::model::{Facts, Mac, Machine, Profile, Stage, machine};
 use crate::{ipxe, media};
 
-/// How long a template may take, waiting for its turn included.
-const DEADLINE: Duration = Duration::from_secs(2);
 /// The largest report.
 const REPORT_LIMIT: usize = 64 << 10;
 const REPORT_TIME: Duration = Duration::from_secs(10);
@@ -52,8 +50,17 @@ pub async fn script(
     let urls = web.door.urls(local(&req), &token());
     let config = web.config.load_full();
 
-    let theirs = urls.clone();
-    let made = rendered(&web, move || make(&config, &facts, &ask, &theirs)).await?;
+    let made = match decide(&config, &facts, &ask) {
+        Decision::Install { profile, .. } => {
+            let theirs = (config.clone(), facts.clone(), ask.clone(), urls.clone());
+            let job = move || make(&theirs.0, &theirs.1, &theirs.2, &theirs.3);
+            match web.renders.run(&config, &profile.name, job).await {
+                Err(no @ No::Endless(_)) => waits(&config, &facts, &ask, &urls, no),
+                made => made?,
+            }
+        }
+        _ => make(&config, &facts, &ask, &urls),
+    };
 
     // The loader that was handed out works: what comes next is another boot.
     web.ledger.set_handed(mac, None, now);
@@ -88,9 +95,8 @@ pub struct Made {
 /// answers and `explain` shows. Reads files, changes nothing.
 pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
     let machine = machine::find(&config.machines, facts);
-    let shown = machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone());
-    let choose = ask.choose.as_deref();
-    let who = For { mac: facts.mac, name: &shown, base: &urls.base, choose };
+    let name = shown(machine, facts);
+    let who = who(&name, facts, ask, urls);
     let made = |script: String, said: String| Made {
         script,
         said,
@@ -98,63 +104,62 @@ pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
         profile: None,
         why: None,
     };
-    let waits = |no: No| Made {
-        why: Some(no),
-        ..made(String::new(), "waits for the configuration to be mended".into())
-    };
-    let mut made = match decide(config, facts, ask) {
+    match decide(config, facts, ask) {
         Decision::Install { machine, profile } => {
-            let script = match media::missing(config, profile).into_iter().next() {
-                Some(missing) => Err(No::Missing(missing)),
-                None => render::templates(profile)
-                    .and_then(|templates| {
-                        let scene = Scene::new(machine, profile, facts, urls);
-                        render::machine_script(&who, &scene, profile, urls, &templates)
-                    })
-                    .map_err(No::Render),
-            };
-            match script {
+            match installs(config, machine, profile, facts, urls, &who) {
                 Ok(script) => Made {
                     profile: Some(profile.name.clone()),
                     ..made(script, format!("boots profile {}", profile.name))
                 },
-                Err(no) => waits(no),
+                Err(no) => waits(config, facts, ask, urls, no),
             }
         }
         Decision::Local(why) => made(script::local(&why), format!("local disk: {why}")),
         Decision::Menu(why) => made(script::menu(&who, config, &why), format!("menu: {why}")),
-        Decision::Wait(why) => waits(No::Decided(why)),
+        Decision::Wait(why) => waits(config, facts, ask, urls, No::Decided(why)),
         Decision::Refuse(why) => Made {
             why: Some(No::Decided(why)),
-            ..made(script::refuse(&shown, &why.to_string()), format!("refused: {why}"))
+            ..made(script::refuse(&name, &why.to_string()), format!("refused: {why}"))
         },
-    };
-    if made.script.is_empty()
-        && let Some(why) = &made.why
-    {
-        made.script = script::wait(&who, &why.to_string());
     }
-    made
 }
 
-/// Runs what may be slow (templates, other people's disks) off the worker. What overruns its time
-/// keeps its place among the few that may run, so it cannot take all threads.
-async fn rendered<T: Send + 'static>(
-    web: &Web,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, No> {
-    let renders = web.renders.clone();
-    let work = async move {
-        let place = renders.acquire_owned().await.map_err(|_| No::Slow)?;
-        web::block(move || {
-            let done = job();
-            drop(place);
-            done
-        })
-        .await
-        .map_err(|_| No::Slow)
-    };
-    tokio::time::timeout(DEADLINE, work).await.map_err(|_| No::Slow)?
+/// The script of a profile, once all that it needs is there.
+fn installs(
+    config: &Config,
+    machine: Option<&Machine>,
+    profile: &Profile,
+    facts: &Facts,
+    urls: &Urls,
+    who: &For<'_>,
+) -> Result<String, No> {
+    if let Some(missing) = media::missing(config, profile).into_iter().next() {
+        return Err(missing.into());
+    }
+    let templates = render::templates(profile)?;
+    let scene = Scene::new(machine, profile, facts, urls);
+    Ok(render::machine_script(who, &scene, profile, urls, &templates)?)
+}
+
+fn waits(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls, no: No) -> Made {
+    let machine = machine::find(&config.machines, facts);
+    let name = shown(machine, facts);
+    Made {
+        script: script::wait(&who(&name, facts, ask, urls), &no.to_string()),
+        said: "waits for the configuration to be mended".into(),
+        machine: machine.map(|m| m.name.clone()),
+        profile: None,
+        why: Some(no),
+    }
+}
+
+/// What the screen calls it.
+fn shown(machine: Option<&Machine>, facts: &Facts) -> String {
+    machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone())
+}
+
+fn who<'a>(name: &'a str, facts: &Facts, ask: &'a Ask, urls: &'a Urls) -> For<'a> {
+    For { mac: facts.mac, name, base: &urls.base, choose: ask.choose.as_deref() }
 }
 
 /// A loader, from memory.
@@ -209,17 +214,19 @@ pub async fn answer(
     let facts = web.ledger.facts(boot.mac).unwrap_or_else(|| Facts::of(boot.mac));
     let urls = web.door.urls(local(&req), &token);
     let asked = plain(&name, 80);
-    let text = rendered(&web, move || {
-        let gone = || No::NoProfile(boot.profile.clone());
-        let profile = config.profile(&boot.profile).ok_or_else(gone)?;
+    let (theirs, booted) = (config.clone(), boot.profile.clone());
+    let job = move || {
+        let config = theirs;
+        let gone = || No::NoProfile(booted.clone());
+        let profile = config.profile(&booted).ok_or_else(gone)?;
         let at = profile.answers.iter().position(|a| a.name == name);
         let at = at.ok_or_else(|| No::NoAnswer(profile.name.clone(), plain(&name, 80)))?;
         let machine = machine::find(&config.machines, &facts);
         let scene = Scene::new(machine, profile, &facts, &urls);
         let template = render::template(profile, &profile.answers[at])?;
         Ok::<_, No>(render::answer(&scene, &profile.answers[at], &template)?)
-    })
-    .await?;
+    };
+    let text = web.renders.run(&config, &boot.profile, job).await?;
     let said = match &text {
         Ok(text) => format!("{asked} ({} bytes)", text.len()),
         Err(no) => format!("{asked}: {no}"),

@@ -43,8 +43,13 @@ pub enum No {
     TooLarge,
     #[error("the report did not arrive within 10 s")]
     Stalled,
-    #[error("rendering took more than 2 s, or too many others are at it; ask again")]
+    #[error("too many others are being served just now; ask again")]
     Slow,
+    #[error(
+        "profile {0}: its templates and files take more than 2 s; it is not tried again until the \
+         configuration changes"
+    )]
+    Endless(String),
     #[error("{0}")]
     File(#[from] Refused),
     #[error("{0}")]
@@ -71,6 +76,7 @@ impl Why for No {
             No::TooLarge => "report-too-large",
             No::Stalled => "report-stalled",
             No::Slow => "slow",
+            No::Endless(_) => "endless",
             No::File(why) => why.name(),
             No::Missing(why) => why.name(),
             No::Loader(why) => why.name(),
@@ -88,7 +94,9 @@ impl ResponseError for No {
             No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             No::Stalled => StatusCode::REQUEST_TIMEOUT,
             No::Slow => StatusCode::SERVICE_UNAVAILABLE,
-            No::Render(_) | No::File(Refused::Unreadable(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            No::Endless(_) | No::Render(_) | No::File(Refused::Unreadable(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             No::Loader(NoLoader::Unreadable(..)) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         }

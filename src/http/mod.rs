@@ -12,6 +12,7 @@ mod boot;
 mod error;
 mod files;
 mod query;
+mod renders;
 mod routes;
 mod serve;
 
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use crate::boot::Urls;
 use crate::config::Config;
@@ -32,9 +32,6 @@ pub use boot::{Made, make};
 pub use error::No;
 pub use routes::{admin_door, boot_door};
 pub use serve::{Running, start};
-
-/// Templates that are rendered at once; one that never ends holds one of these and no more.
-const RENDERS: usize = 4;
 
 /// Where the boot door is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +51,7 @@ pub struct Web {
     pub ca_pem: Option<String>,
     /// The leases of DHCP, which is nobody's neighbour here, as JSON.
     pub leases: Leases,
-    renders: Arc<Semaphore>,
+    renders: renders::Renders,
 }
 
 /// Gives the leases as JSON.
@@ -68,7 +65,7 @@ impl Web {
         ca_pem: Option<String>,
         leases: Leases,
     ) -> Web {
-        Web { config, ledger, door, ca_pem, leases, renders: Arc::new(Semaphore::new(RENDERS)) }
+        Web { config, ledger, door, ca_pem, leases, renders: renders::Renders::new() }
     }
 
     /// Puts an event on the timeline of the machine that asks, if its address is known.
