@@ -267,12 +267,9 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
         true => proxy(request, here, &next, &mut reply),
         false => full(leases, request, here, subnet, machine, &mut reply),
     };
-    let to = to.map(|to| {
-        if reply.kind != ReplyKind::Nak {
-            boot_options(config, request, here, firmware, &next, server, proxied, &mut reply);
-        }
-        to
-    });
+    if to.is_ok() && reply.kind != ReplyKind::Nak {
+        boot_options(config, request, here, firmware, &next, server, proxied, &mut reply);
+    }
     if to.is_ok() && reply.kind == ReplyKind::Ack && !reply.yiaddr.is_unspecified() {
         facts.ip = Some(reply.yiaddr);
     } else if proxied && !request.ciaddr.is_unspecified() {

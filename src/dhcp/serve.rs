@@ -46,8 +46,11 @@ pub struct Dhcp {
     pub trust: Vec<u8>,
     pub leases: Mutex<Leases>,
     /// Told of each iPXE that is about to boot: interface and machine.
-    pub booting: Box<dyn Fn(&str, Mac) + Send + Sync>,
+    pub booting: Booting,
 }
+
+/// Hears of an interface and of a machine on it.
+pub type Booting = Box<dyn Fn(&str, Mac) + Send + Sync>;
 
 /// Why DHCP could not begin.
 #[derive(Debug, thiserror::Error)]

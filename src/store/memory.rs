@@ -6,7 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::{Error, Record, Store, Write, check};
 
 #[derive(Default)]
-pub struct Memory(Mutex<BTreeMap<(&'static str, Vec<u8>), Vec<u8>>>);
+pub struct Memory(Mutex<Records>);
+
+/// Table and key to value.
+type Records = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 impl Store for Memory {
     fn get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
