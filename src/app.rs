@@ -297,8 +297,8 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
         ),
         format!("DHCP {mode}"),
         format!(
-            "{} machines and {} profiles declared; a machine that matches nothing gets the menu, \
-             and its local disk after {} s",
+            "machines declared: {}, profiles: {}; a machine that matches nothing gets the menu, and \
+             its local disk after {} s",
             config.machines.len(),
             config.profiles.len(),
             config.menu.timeout.as_secs()
@@ -306,7 +306,10 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
     ];
     match crate::ipxe::VERSION {
         "" => lines.push("this build holds no iPXE loaders: scripts/loaders brings them".into()),
-        version => lines.push(format!("iPXE loaders: {version}")),
+        version => lines.push(format!(
+            "iPXE loaders: Debian's {}",
+            version.split(' ').next().unwrap_or_default()
+        )),
     }
     lines
 }

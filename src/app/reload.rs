@@ -70,7 +70,7 @@ impl Reload {
         };
         tracing::info!(
             target: "pilotlight",
-            "configuration reloaded after {because}: {} machines, {} profiles",
+            "configuration reloaded after {because}: machines declared: {}, profiles: {}",
             new.machines.len(),
             new.profiles.len()
         );

@@ -149,6 +149,10 @@ impl Why for Silent {
             Silent::NotItsLease(..) => "not-its-lease",
         }
     }
+
+    fn is_everyday(&self) -> bool {
+        matches!(self, Silent::NotABootClient | Silent::SiteServer(_))
+    }
 }
 
 impl fmt::Display for Silent {

@@ -277,13 +277,11 @@ fn tell(dhcp: &Dhcp, w: Waiting<'_>, committed: bool) {
     let answer = match outcome.result {
         Ok(answer) => answer,
         Err(why) => {
-            // In proxy mode every desktop of the network is heard; only machines that boot are
-            // worth a timeline.
-            let quiet = matches!(why.name(), "not-a-boot-client" | "left-to-site-server");
-            if !quiet {
+            // In proxy mode every desktop of the network is heard; that is no timeline's matter.
+            if !why.is_everyday() {
                 record(dhcp, &outcome.events, mac, now);
             }
-            dhcp.ledger.refused("dhcp", (!quiet).then_some(mac), &why, now);
+            dhcp.ledger.refused("dhcp", Some(mac), &why, now);
             return;
         }
     };

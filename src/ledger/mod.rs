@@ -133,23 +133,27 @@ impl Ledger {
             *times += 1;
             *times
         };
+        let who = mac.map(|m| format!(" ({m})")).unwrap_or_default();
+        if why.is_everyday() {
+            tracing::debug!(target: "pilotlight", room, why = why.name(), times, "{room}: {why}{who}");
+            return;
+        }
         // A flood of one kind is not a flood of the log: the first hundred, then every hundredth.
         if times <= 100 || times.is_multiple_of(100) {
-            let mac = mac.map(|m| m.to_string()).unwrap_or_else(|| "-".into());
-            tracing::info!(target: "pilotlight", mac, room, why = why.name(), times, "{why}");
+            tracing::info!(target: "pilotlight", room, why = why.name(), times, "{room}: {why}{who}");
         }
-        if let Some(mac) = mac
-            && self.state().machines.contains_key(&mac)
-        {
-            let mut state = self.state();
-            let known = state.known(mac, now);
-            // It belongs to whatever the machine was at.
-            let stage = known.timeline.last().map_or(Stage::Firmware, |e| e.event.stage);
-            let event = Event::new(stage, "refused", why.to_string());
-            let again = known.timeline.last().is_some_and(|e| e.event.detail == event.detail);
-            if !again && known.timeline.len() < EVENTS {
-                known.timeline.push(Entry { at: now, event });
-            }
+        let mut state = self.state();
+        let Some(known) =
+            mac.filter(|m| state.machines.contains_key(m)).map(|m| state.known(m, now))
+        else {
+            return;
+        };
+        // It belongs to whatever the machine was at.
+        let stage = known.timeline.last().map_or(Stage::Firmware, |e| e.event.stage);
+        let event = Event::new(stage, "refused", why.to_string());
+        let again = known.timeline.last().is_some_and(|e| e.event.detail == event.detail);
+        if !again && known.timeline.len() < EVENTS {
+            known.timeline.push(Entry { at: now, event });
         }
     }
 

@@ -56,6 +56,12 @@ pub fn plain(text: &str, limit: usize) -> String {
 /// the `Display` of the same value is the sentence that the log and the pages show.
 pub trait Why: std::fmt::Display {
     fn name(&self) -> &'static str;
+
+    /// Whether a healthy network does this all day (desktops that renew their leases, hosts that
+    /// look for a router): counted, and logged only where more is asked for.
+    fn is_everyday(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -111,4 +111,8 @@ impl crate::model::Why for Why {
             Why::Learning => "learning",
         }
     }
+
+    fn is_everyday(&self) -> bool {
+        matches!(self, Why::NotBooting | Why::NoAddress | Why::Learning)
+    }
 }
