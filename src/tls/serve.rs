@@ -21,7 +21,7 @@ use super::disk::{self, Kind};
 use super::wire::{self, Root};
 use crate::config::{self, OwnCertificate};
 
-/// HTTPS while it runs. Cheap to share; [`Tls::renew_if_due`] wants one caller at a time.
+/// HTTPS while it runs; shared in an `Arc`. [`Tls::renew_if_due`] wants one caller at a time.
 #[derive(Debug)]
 pub struct Tls {
     dir: PathBuf,
@@ -49,8 +49,8 @@ struct Hand {
 }
 
 impl Tls {
-    /// Reads, or makes at the first start, everything that HTTPS needs. The keys of the leaves are
-    /// made at every start; RSA's takes some tens of milliseconds, and at the first start twice.
+    /// Reads, or makes at the first start, everything that HTTPS needs. It blocks: the keys of the
+    /// leaves are made at every start, and RSA's takes about 0.2 s, at the first start twice.
     ///
     /// # Errors
     /// Everything that keeps HTTPS from being safe, in sentences that name the file.

@@ -224,10 +224,13 @@ fn leads_to(
 }
 
 fn certificates(path: &Path, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let unreadable = |n, why: String| Error::Certificate { path: path.into(), number: n + 1, why };
+    let damaged = |n| {
+        let why = "its PEM is damaged".into();
+        Error::Certificate { path: path.into(), number: n + 1, why }
+    };
     let all = CertificateDer::pem_slice_iter(pem.as_bytes())
         .enumerate()
-        .map(|(n, cert)| cert.map_err(|e| unreadable(n, e.to_string())))
+        .map(|(n, cert)| cert.map_err(|_| damaged(n)))
         .collect::<Result<Vec<_>, _>>()?;
     match all.is_empty() {
         true => Err(Error::NoCertificate { path: path.into() }),
