@@ -39,8 +39,9 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
 }
 
-/// How often interfaces and certificates are looked at.
+/// How often the interfaces are looked at, and the certificates.
 const WATCH: Duration = Duration::from_secs(5);
+const RENEW: Duration = Duration::from_secs(3600);
 
 /// The configuration with what the command line adds to it.
 fn load(options: &Options) -> Result<(Config, Vec<Note>), Errors> {
@@ -105,6 +106,9 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         }
         false => None,
     };
+    for address in tls.iter().flat_map(|t| t.uncovered(&addresses)) {
+        tracing::warn!(target: "pilotlight", "[tls] certificate does not name {address}: machines that are sent there will refuse it");
+    }
     let ledger = Arc::new(Ledger::new());
     let shared = Arc::new(ArcSwap::from_pointee(config));
     let config = shared.load_full();
@@ -141,11 +145,12 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         false => None,
     };
     let booting = radv.as_ref().map(radv::serve::Running::handle);
+    let trusted = tls.clone();
     let dhcp = Arc::new(dhcp::serve::Dhcp {
         config: shared.clone(),
         ledger: ledger.clone(),
         store,
-        trust: tls.as_ref().map(|t| t.trust().concat()).unwrap_or_default(),
+        trust: Box::new(move || trusted.as_ref().map(|t| t.trust().concat()).unwrap_or_default()),
         leases: leases.into(),
         booting: Box::new(move |interface, mac| {
             if let Some(radv) = &booting {
@@ -228,6 +233,7 @@ async fn until_told(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut files = reload::Files::watch(&reloads.shared.load());
     let mut watch = tokio::time::interval(WATCH);
+    let mut renewal = tokio::time::interval(RENEW);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -244,6 +250,8 @@ async fn until_told(
                 for interface in interfaces {
                     interfaces::still_there(interface)?;
                 }
+            }
+            _ = renewal.tick() => {
                 if let Some(tls) = tls {
                     renew(tls, &reloads.shared.load(), addresses);
                 }

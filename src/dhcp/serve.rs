@@ -42,12 +42,16 @@ pub struct Dhcp {
     pub config: Arc<ArcSwap<Config>>,
     pub ledger: Arc<Ledger>,
     pub store: Arc<dyn Store>,
-    /// Concatenated fingerprints; empty without TLS.
-    pub trust: Vec<u8>,
+    /// The fingerprints of the roots in force, one after the other; empty without TLS. Asked for
+    /// each reply: a root is made anew before it ends.
+    pub trust: Trust,
     pub leases: Mutex<Leases>,
     /// Told of each iPXE that is about to boot: interface and machine.
     pub booting: Booting,
 }
+
+/// Gives the concatenated fingerprints of [`Dhcp::trust`].
+pub type Trust = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 /// Hears of an interface and of a machine on it.
 pub type Booting = Box<dyn Fn(&str, Mac) + Send + Sync>;
@@ -260,7 +264,7 @@ fn one(
         addresses: &door.interface.addresses,
         to,
         port: door.port,
-        trust: &dhcp.trust,
+        trust: &(dhcp.trust)(),
         has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
         handed: known.as_ref().and_then(|k| k.handed.as_ref()),
         known: known.as_ref().map(|k| &k.facts),
