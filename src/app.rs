@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
 use crate::ledger::Ledger;
 use crate::model::Interface;
-use crate::{boot, dhcp, http, radv, store, tftp, tls};
+use crate::{boot, dhcp, http, store, tftp, tls};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -140,11 +140,12 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     }
 
     // The doors open.
-    let radv = match config.dhcp.router_advertisement && config.dhcp.mode != Mode::Off {
-        true => advertise(&interfaces, &ledger)?,
-        false => None,
-    };
-    let booting = radv.as_ref().map(radv::serve::Running::handle);
+    let advertises = config.dhcp.router_advertisement && config.dhcp.mode != Mode::Off;
+    let radv = advertises.then(|| Arc::new(watch::Advertising::new(&interfaces, ledger.clone())));
+    if let Some(radv) = &radv {
+        radv.look()?;
+    }
+    let booting = radv.clone();
     let trusted = tls.clone();
     let dhcp = Arc::new(dhcp::serve::Dhcp {
         config: shared.clone(),
@@ -183,7 +184,8 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 
     let reloads = reload::Reload { options, shared: shared.clone(), dhcp };
-    let ended = until_told(&reloads, &interfaces, tls.as_deref(), &addresses).await;
+    let ended =
+        until_told(&reloads, &interfaces, tls.as_deref(), radv.as_deref(), &addresses).await;
 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(target: "pilotlight", "stopping");
@@ -198,34 +200,12 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     ended
 }
 
-/// Ends iPXE's wait for an IPv6 router on each interface where that can be done; where it cannot,
-/// everything else works all the same.
-fn advertise(
-    interfaces: &[Interface],
-    ledger: &Arc<Ledger>,
-) -> anyhow::Result<Option<radv::serve::Running>> {
-    let mut opened = Vec::new();
-    for interface in interfaces {
-        match radv::serve::open(&interface.name) {
-            Ok(open) => opened.push(open),
-            Err(why) => tracing::warn!(
-                target: "pilotlight",
-                "no empty router advertisements, iPXE on BIOS waits for some seconds: {why}"
-            ),
-        }
-    }
-    if opened.is_empty() {
-        return Ok(None);
-    }
-    let watch = Arc::new(watch::Watch { ledger: ledger.clone() });
-    Ok(Some(radv::serve::start(opened, watch)?))
-}
-
 /// Works until a signal ends it, or an interface is gone.
 async fn until_told(
     reloads: &reload::Reload,
     interfaces: &[Interface],
     tls: Option<&tls::Tls>,
+    radv: Option<&watch::Advertising>,
     addresses: &[IpAddr],
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -249,6 +229,9 @@ async fn until_told(
             _ = watch.tick() => {
                 for interface in interfaces {
                     interfaces::still_there(interface)?;
+                }
+                if let Some(radv) = radv {
+                    radv.look()?;
                 }
             }
             _ = renewal.tick() => {
