@@ -492,3 +492,45 @@ fn every_mutation_of_a_real_packet_is_answered_or_silent() {
     }
     assert!(answered > 5_000 && refused > 5_000, "{answered} answered, {refused} refused");
 }
+
+/// A datagram that real firmware sent, from `tests/golden/dhcp/`.
+fn captured(name: &str) -> wire::Request {
+    let path = format!("{}/tests/golden/dhcp/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let hex: String = text.lines().filter(|l| !l.starts_with('#')).collect();
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+        .collect();
+    wire::read(&bytes).unwrap()
+}
+
+#[test]
+fn what_real_firmware_sent_is_read_as_what_it_is() {
+    use wire::Class::{Http, Pxe};
+    use wire::Kind::{Discover, Request};
+    // Name; type; class; architecture; an iPXE, and one that speaks HTTPS; maximum message size.
+    let table = [
+        ("seabios-qemu-rom-discover", Discover, Pxe, 0, Some(false), Some(1472)),
+        ("seabios-qemu-rom-request", Request, Pxe, 0, Some(false), Some(1472)),
+        ("undionly-discover", Discover, Pxe, 0, Some(true), Some(1472)),
+        ("ovmf-pxe-discover", Discover, Pxe, 7, None, Some(1472)),
+        ("ovmf-pxe-request", Request, Pxe, 7, None, Some(65280)),
+        ("ovmf-pxe-4011-request", Request, Pxe, 7, None, Some(1472)),
+        ("ovmf-http-discover", Discover, Http, 16, None, Some(1472)),
+        ("qemu-efi-aarch64-discover", Discover, Pxe, 11, None, Some(1472)),
+    ];
+    for (name, kind, class, arch, https, size) in table {
+        let r = captured(name);
+        assert_eq!((r.kind, r.class, r.arch), (kind, class, Some(arch)), "{name}");
+        let speaks = r.ipxe.as_ref().map(|f| {
+            assert!(f.contains(&wire::ipxe::HTTP), "{name}");
+            f.contains(&wire::ipxe::HTTPS)
+        });
+        assert_eq!(speaks, https, "{name}");
+        assert_eq!(r.max_size, size, "{name}");
+        assert_eq!(r.uuid.as_ref().map(Vec::len), Some(17), "{name}");
+        assert_eq!(r.mac.to_string(), "52:54:00:77:00:01");
+    }
+    assert!(!captured("ovmf-pxe-4011-request").ciaddr.is_unspecified());
+}

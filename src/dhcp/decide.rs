@@ -259,7 +259,7 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
         )],
         relay: request.relay.clone(),
         // RFC 2131 section 2: 576 with the IP and UDP headers is what every client takes; boot
-        // clients take a whole frame, whatever they say (OVMF's 65280 is a byte order bug).
+        // clients take a whole frame, whatever they say (65280 in OVMF's REQUEST is a byte order bug).
         limit: match request.max_size {
             _ if boots => wire::MOST,
             Some(size) => usize::from(size.max(576)) - 28,

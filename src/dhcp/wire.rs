@@ -365,8 +365,8 @@ pub const FILE_LIMIT: usize = 127;
 /// A BOOTP message has 300 bytes (RFC 951 by way of RFC 1542 section 2.1), and some relays drop
 /// what is shorter.
 const LEAST: usize = 300;
-/// What an Ethernet frame holds of one datagram. OVMF states a maximum message size of 65280 (it
-/// has the byte order wrong), so a client's word counts only downwards.
+/// What an Ethernet frame holds of one datagram. OVMF's DHCPREQUEST states a maximum message
+/// size of 65280 (it has the byte order wrong), so a client's word counts only downwards.
 pub const MOST: usize = 1472;
 
 /// The datagram for a reply.
