@@ -10,7 +10,7 @@
 #
 # $dir is the run's folder: whoever uses this sets it.
 
-mac=52:54:00:77:00:01
+mac=52:54:00:77:00:01 arch=amd64
 address=10.77.0.1
 
 lab_tools() { need qemu-system-x86_64 ip tcpdump jq curl dnsmasq as ld; }
