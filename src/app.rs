@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
 use crate::ledger::Ledger;
@@ -92,6 +92,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> anyhow::Result<()> {
+    let told = Told::open(options.config.as_deref())?;
     let state_dir = config.state_dir.clone();
     std::fs::create_dir_all(&state_dir).with_context(|| {
         format!("{}: cannot be made; --state-dir names another folder", state_dir.display())
@@ -127,6 +128,10 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         Some(at) => Some(listen(at, "[http] admin")?),
         None => None,
     };
+    let ports = match config.dhcp.mode {
+        Mode::Off => None,
+        Mode::Proxy | Mode::Full => Some(dhcp::serve::bind(&interfaces)?),
+    };
     let mut bound = Vec::new();
     for interface in &interfaces {
         for network in &interface.addresses {
@@ -159,9 +164,9 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
             }
         }),
     });
-    let dhcp_running = match config.dhcp.mode {
-        Mode::Off => None,
-        Mode::Proxy | Mode::Full => Some(dhcp::serve::start(dhcp.clone(), &interfaces)?),
+    let dhcp_running = match ports {
+        None => None,
+        Some(ports) => Some(dhcp::serve::start(dhcp.clone(), ports)?),
     };
     let door = Arc::new(transfers::Door { config: shared.clone(), ledger: ledger.clone() });
     let tftp_running = tftp::serve::start(bound, door, tftp::desk::Limits::default())?;
@@ -185,7 +190,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
 
     let reloads = reload::Reload { options, shared: shared.clone(), dhcp };
     let ended =
-        until_told(&reloads, &interfaces, tls.as_deref(), radv.as_deref(), &addresses).await;
+        until_told(told, &reloads, &interfaces, tls.as_deref(), radv.as_deref(), &addresses).await;
 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(target: "pilotlight", "stopping");
@@ -200,31 +205,49 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     ended
 }
 
+/// What a running server listens to beside its doors. Opened before `ready` is said: who reads that
+/// may send a signal or change a file at once.
+struct Told {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    files: reload::Files,
+}
+
+impl Told {
+    fn open(config: Option<&Path>) -> std::io::Result<Told> {
+        Ok(Told {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            files: reload::Files::watch(config),
+        })
+    }
+}
+
 /// Works until a signal ends it, or an interface is gone.
 async fn until_told(
+    mut told: Told,
     reloads: &reload::Reload,
     interfaces: &[Interface],
     tls: Option<&tls::Tls>,
     radv: Option<&watch::Advertising>,
     addresses: &[IpAddr],
 ) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut files = reload::Files::watch(&reloads.shared.load());
+    let file = reloads.options.config.as_deref();
     let mut watch = tokio::time::interval(WATCH);
     let mut renewal = tokio::time::interval(RENEW);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            _ = told.terminate.recv() => return Ok(()),
+            _ = told.interrupt.recv() => return Ok(()),
+            _ = told.hangup.recv() => {
+                told.files = reload::Files::watch(file);
                 reloads.reload("SIGHUP");
-                files = reload::Files::watch(&reloads.shared.load());
             }
-            _ = files.changed() => {
+            _ = told.files.changed() => {
+                told.files = reload::Files::watch(file);
                 reloads.reload("a change");
-                files = reload::Files::watch(&reloads.shared.load());
             }
             _ = watch.tick() => {
                 for interface in interfaces {

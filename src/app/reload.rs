@@ -1,7 +1,7 @@
 //! The configuration, read again while it is in use.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,24 +88,23 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn watch(config: &Config) -> Files {
+    /// Watches the file, and the folder of more beside it, which may come later or go: to be
+    /// called again after each change, *before* the files are read, so that no change is missed.
+    pub fn watch(main: Option<&Path>) -> Files {
         let (tell, changes) = mpsc::channel(1);
-        let files: BTreeSet<PathBuf> =
-            config.sources.iter().filter_map(|f| f.canonicalize().ok()).collect();
+        let Some(main) = main else { return Files { changes, _debouncer: None } };
+        // Where the name is, and where it leads if it is a symbolic link.
+        let named = main.file_name().and_then(|name| Some(folder(main)?.join(name)));
+        let files: BTreeSet<PathBuf> = named.into_iter().chain(main.canonicalize().ok()).collect();
+        let more = files.iter().find(|f| f.file_name() == main.file_name());
+        let more = more.map(|f| f.with_extension("d")).unwrap_or_default();
         let mut folders: BTreeSet<PathBuf> =
             files.iter().filter_map(|f| f.parent().map(Into::into)).collect();
-        // Files that are added to the folder of more count, too.
-        let more: Vec<PathBuf> = files
-            .first()
-            .map(|main| main.with_extension("d"))
-            .filter(|d| d.is_dir())
-            .into_iter()
-            .collect();
-        folders.extend(more.iter().cloned());
+        folders.extend(more.is_dir().then(|| more.clone()));
         let heard = move |events: DebounceEventResult| {
             let ours = |p: &PathBuf| {
-                p.extension().is_some_and(|e| e == "toml")
-                    && (files.contains(p) || more.iter().any(|d| p.parent() == Some(d)))
+                let toml = p.extension().is_some_and(|e| e == "toml");
+                files.contains(p) || *p == more || toml && p.parent() == Some(&more)
             };
             // Reading a file is an event too; only what changes one is a change.
             let changed = |e: &notify_debouncer_full::DebouncedEvent| {
@@ -116,21 +115,14 @@ impl Files {
                 let _ = tell.try_send(());
             }
         };
-        let debouncer = match folders.is_empty() {
-            true => None,
-            false => new_debouncer(SETTLE, None, heard).ok(),
-        };
-        let debouncer = debouncer.and_then(|mut d| {
-            folders
-                .iter()
-                .try_for_each(|f| d.watch(f, notify::RecursiveMode::NonRecursive))
-                .inspect_err(|e| {
-                    tracing::warn!(target: "pilotlight", "changes of the configuration are not seen, SIGHUP still works: {e}");
-                })
-                .ok()
-                .map(|()| d)
+        let debouncer = new_debouncer(SETTLE, None, heard).and_then(|mut d| {
+            folders.iter().try_for_each(|f| d.watch(f, notify::RecursiveMode::NonRecursive))?;
+            Ok(d)
         });
-        Files { changes, _debouncer: debouncer }
+        let debouncer = debouncer.inspect_err(|e| {
+            tracing::warn!(target: "pilotlight", "changes of the configuration are not seen, SIGHUP still works: {e}");
+        });
+        Files { changes, _debouncer: debouncer.ok() }
     }
 
     /// Returns when a file has changed; never, where there is nothing to watch.
@@ -139,4 +131,10 @@ impl Files {
             std::future::pending::<()>().await;
         }
     }
+}
+
+fn folder(file: &Path) -> Option<PathBuf> {
+    let parent = file.parent()?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    parent.canonicalize().ok()
 }

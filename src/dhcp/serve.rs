@@ -134,16 +134,24 @@ struct Door {
     port: Port,
 }
 
-/// Binds 67 and 4011 on each interface and serves them on a thread of its own.
-pub fn start(dhcp: Arc<Dhcp>, interfaces: &[Interface]) -> Result<Running, Error> {
+/// The sockets of all interfaces, ready to serve.
+pub struct Bound(Vec<Door>);
+
+/// Binds 67 and 4011 on each interface.
+pub fn bind(interfaces: &[Interface]) -> Result<Bound, Error> {
     let mut doors = Vec::new();
     for interface in interfaces {
         for (port, number) in [(Port::Server, 67), (Port::Pxe, 4011)] {
             let socket =
-                bind(interface, number).map_err(|e| Error::of(number, &interface.name, e))?;
+                socket(interface, number).map_err(|e| Error::of(number, &interface.name, e))?;
             doors.push(Door { socket, interface: interface.clone(), port });
         }
     }
+    Ok(Bound(doors))
+}
+
+/// Serves on a thread of its own.
+pub fn start(dhcp: Arc<Dhcp>, Bound(doors): Bound) -> Result<Running, Error> {
     let failed = |why| Error::Socket { port: 67, interface: "poll".into(), why };
     let poll = Poll::new().map_err(failed)?;
     for (i, door) in doors.iter().enumerate() {
@@ -159,7 +167,7 @@ pub fn start(dhcp: Arc<Dhcp>, interfaces: &[Interface]) -> Result<Running, Error
     Ok(Running { waker, thread })
 }
 
-fn bind(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
+fn socket(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.bind_device(Some(interface.name.as_bytes()))?;
     socket.set_broadcast(true)?;
