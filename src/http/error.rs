@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use jiff::Timestamp;
 
-use super::Web;
+use super::{Web, local};
 use crate::boot::RenderError;
 use crate::boot::decide::Because;
 use crate::ipxe::NoLoader;
@@ -37,6 +37,8 @@ pub enum No {
     NoAnswer(String, String),
     #[error("there is no [[files]] named {0:?}")]
     NoFolder(String),
+    #[error("this travels by HTTPS only: {0}")]
+    HttpsOnly(String),
     #[error("no such machine has been seen")]
     NoMachine,
     #[error("the report is larger than 64 KiB")]
@@ -72,6 +74,7 @@ impl Why for No {
             No::NoProfile(_) => "profile-gone",
             No::NoAnswer(..) => "no-answer",
             No::NoFolder(_) => "no-folder",
+            No::HttpsOnly(_) => "https-only",
             No::NoMachine => "no-machine",
             No::TooLarge => "report-too-large",
             No::Stalled => "report-stalled",
@@ -90,6 +93,8 @@ impl ResponseError for No {
     fn status_code(&self) -> StatusCode {
         match self {
             No::Mac(_) | No::File(Refused::Outside | Refused::BadName) => StatusCode::BAD_REQUEST,
+            // Not a redirect: who follows one has said its token in the clear, and would again.
+            No::HttpsOnly(_) => StatusCode::FORBIDDEN,
             No::Method => StatusCode::METHOD_NOT_ALLOWED,
             No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             No::Stalled => StatusCode::REQUEST_TIMEOUT,
@@ -144,4 +149,20 @@ pub async fn counted(
         web.ledger.refused("http", web.machine_of(req), &Asked { req, no }, Timestamp::now());
     }
     Ok(answer)
+}
+
+/// Keeps a machine's own script, files and answers from travelling in the clear where HTTPS is on.
+pub async fn by_https<B: MessageBody>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let tls = req.app_data::<web::Data<Web>>().filter(|web| web.door.tls);
+    match tls.filter(|_| !req.app_config().secure()) {
+        None => next.call(req).await.map(ServiceResponse::map_into_left_body),
+        Some(web) => {
+            let base = web.door.urls(local(req.request()), "").base;
+            let no = No::HttpsOnly(format!("{base}{}", plain(req.path(), 200)));
+            Ok(req.error_response(no).map_into_right_body())
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! The routes, on one page.
 
 use actix_web::guard::{Any, Get, Head};
+use actix_web::middleware::from_fn;
 use actix_web::{Resource, web};
 
-use super::error::No;
+use super::error::{No, by_https};
 use super::{api, boot, files};
 
 /// The boot door: the same by HTTP and by HTTPS. The longer paths come first; `autoexec.ipxe`
@@ -11,13 +12,13 @@ use super::{api, boot, files};
 pub fn boot_door(app: &mut web::ServiceConfig) {
     app.service(get("/", boot::hello))
         .service(get("/boot.ipxe", boot::entry))
-        .service(get("/boot/{mac}.ipxe", boot::script))
+        .service(get("/boot/{mac}.ipxe", boot::script).wrap(from_fn(by_https)))
         .service(get("/loader/autoexec.ipxe", boot::entry))
         .service(get("/loader/{name}", boot::loader))
         .service(get("/ca.pem", boot::ca))
         .service(get("/files/{name}{tail:/.*|}", files::folder))
-        .service(get("/b/{token}/files/{name}{tail:/.*|}", files::of_boot))
-        .service(get("/b/{token}/answer/{name}", boot::answer))
+        .service(get("/b/{token}/files/{name}{tail:/.*|}", files::of_boot).wrap(from_fn(by_https)))
+        .service(get("/b/{token}/answer/{name}", boot::answer).wrap(from_fn(by_https)))
         .service(
             web::resource(["/b/{token}/report", "/b/{token}/report/{word}"])
                 .route(web::get().to(boot::report))
