@@ -1,9 +1,13 @@
 //! DHCP as timetables: (time, datagram) in, datagram out.
 
+#[path = "common/datagram.rs"]
+mod datagram;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use datagram::{Datagram, Dice, OURS, ROM, ipxe, pxe};
 use jiff::Timestamp;
 use pilotlight::config::{Config, Mode, Subnet};
 use pilotlight::dhcp::decide::{self, Here, Outcome, Port, Silent, To};
@@ -12,81 +16,7 @@ use pilotlight::dhcp::wire::{self, ReplyKind, code};
 use pilotlight::ledger::Handed;
 use pilotlight::model::Why;
 
-const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-
-/// A client's datagram, put together by hand.
-#[derive(Clone)]
-struct Datagram {
-    head: Vec<u8>,
-    options: Vec<(u8, Vec<u8>)>,
-}
-
-impl Datagram {
-    fn new(kind: u8) -> Datagram {
-        let mut head = vec![0; 236];
-        head[..4].copy_from_slice(&[1, 1, 6, 0]);
-        head[4..8].copy_from_slice(&0x1234_5678u32.to_be_bytes());
-        head[28..34].copy_from_slice(&MAC);
-        Datagram { head, options: vec![(code::MESSAGE_TYPE, vec![kind])] }
-    }
-
-    fn with(mut self, code: u8, value: impl Into<Vec<u8>>) -> Datagram {
-        self.options.push((code, value.into()));
-        self
-    }
-
-    fn mac(mut self, last: u8) -> Datagram {
-        self.head[33] = last;
-        self
-    }
-
-    fn address_at(mut self, offset: usize, address: Ipv4Addr) -> Datagram {
-        self.head[offset..offset + 4].copy_from_slice(&address.octets());
-        self
-    }
-
-    fn ciaddr(self, a: Ipv4Addr) -> Datagram {
-        self.address_at(12, a)
-    }
-
-    fn giaddr(self, a: Ipv4Addr) -> Datagram {
-        self.address_at(24, a)
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut out = self.head.clone();
-        out.extend([99, 130, 83, 99]);
-        for (code, value) in &self.options {
-            for part in value.chunks(255) {
-                out.extend([*code, part.len() as u8]);
-                out.extend(part);
-            }
-        }
-        out.push(255);
-        out
-    }
-}
-
-fn pxe(kind: u8, arch: u16) -> Datagram {
-    let mut uuid = vec![0];
-    uuid.extend(1..=16);
-    Datagram::new(kind)
-        .with(code::VENDOR_CLASS, format!("PXEClient:Arch:{arch:05}:UNDI:002001"))
-        .with(code::ARCH, arch.to_be_bytes())
-        .with(code::UUID, uuid)
-        // OVMF's byte order bug.
-        .with(code::MAX_MESSAGE_SIZE, [0xff, 0x00])
-}
-
-/// What iPXE 2.0.0 says of itself, and what the ROM of 2019 does.
-const OURS: &[u8] = &[16, 17, 18, 19, 20, 21, 38, 235];
-const ROM: &[u8] = &[16, 17, 18, 19, 21, 235];
-
-fn ipxe(kind: u8, arch: u16, features: &[u8]) -> Datagram {
-    let value: Vec<u8> = features.iter().flat_map(|f| [*f, 1, 1]).collect();
-    pxe(kind, arch).with(code::USER_CLASS, *b"iPXE").with(code::IPXE, value)
-}
 
 fn subnet() -> Subnet {
     Subnet {
@@ -430,34 +360,12 @@ fn every_mutation_of_a_real_packet_is_answered_or_silent() {
     .iter()
     .map(Datagram::bytes)
     .collect();
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut dice = move |n: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % n.max(1) as u64) as usize
-    };
+    let mut dice = Dice::new();
     let mut servers =
         [Server::new(Mode::Full), Server::new(Mode::Proxy), Server::new(Mode::Full).tls()];
     let (mut answered, mut refused) = (0, 0);
     for round in 0..60_000 {
-        let mut bytes = seeds[dice(seeds.len())].clone();
-        for _ in 0..=dice(4) {
-            match dice(4) {
-                0 => bytes.truncate(dice(bytes.len())),
-                1 => bytes.insert(dice(bytes.len() + 1), dice(256) as u8),
-                // Behind the cookie is where the meaning is.
-                2 if bytes.len() > 240 => {
-                    let at = 240 + dice(bytes.len() - 240);
-                    bytes[at] = dice(256) as u8;
-                }
-                _ if !bytes.is_empty() => {
-                    let at = dice(bytes.len());
-                    bytes[at] ^= 1 << dice(8);
-                }
-                _ => {}
-            }
-        }
+        let bytes = dice.mutate(&seeds, 240);
         let Ok(request) = wire::read(&bytes) else {
             refused += 1;
             continue;
@@ -467,7 +375,7 @@ fn every_mutation_of_a_real_packet_is_answered_or_silent() {
             interface: "eth1",
             addresses: &["10.0.0.1/24".parse().unwrap()],
             to: None,
-            port: if dice(4) == 0 { Port::Pxe } else { Port::Server },
+            port: if dice.roll(4) == 0 { Port::Pxe } else { Port::Server },
             trust: &s.trust,
             has_loader: &|_| true,
             handed: s.handed.as_ref(),

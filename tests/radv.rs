@@ -1,13 +1,16 @@
 //! The empty router advertisement on a veth pair, in a network namespace of the test's own.
 
-use std::io::{self, IoSliceMut, Write};
+#[path = "common/namespace.rs"]
+mod namespace;
+
+use std::io::IoSliceMut;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use namespace::{in_a_namespace, ip};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvfrom, recvmsg};
 use pilotlight::model::Mac;
@@ -21,44 +24,6 @@ const MACHINE: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
-
-/// Runs the test of this name again where it may make interfaces: in a namespace that ends with
-/// it. True if this is that run.
-fn in_a_namespace(test: &str) -> bool {
-    if std::env::var_os("PILOTLIGHT_TEST_NAMESPACE").is_some() {
-        return true;
-    }
-    let left_out = |why: &str| {
-        // Past the capture of the test harness: what was left out must be seen.
-        let _ = writeln!(io::stderr(), "left out: {test}: {why}");
-        false
-    };
-    if !nix::unistd::geteuid().is_root() {
-        return left_out("only root may make a network namespace");
-    }
-    let me = std::env::current_exe().unwrap();
-    let run = Command::new("unshare")
-        .arg("--net")
-        .arg(me)
-        .args(["--exact", test, "--nocapture"])
-        .env("PILOTLIGHT_TEST_NAMESPACE", "1")
-        .output();
-    match run {
-        Err(e) => left_out(&format!("unshare: {e}")),
-        Ok(run) => {
-            let (out, err) =
-                (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-            assert!(run.status.success(), "{out}\n{err}");
-            assert!(out.contains("1 passed"), "the test did run: {out}");
-            false
-        }
-    }
-}
-
-fn ip(arguments: &str) {
-    let run = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(run.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&run.stderr));
-}
 
 struct Told(Mutex<Sender<Seen>>);
 
