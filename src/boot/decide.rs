@@ -1,10 +1,10 @@
 //! What a machine boots. Pure: the configuration and the machine's facts in, a decision out.
 
-use crate::config::Config;
+use crate::config::{Config, LOCAL_DISK};
 use crate::model::{Facts, Machine, Profile, Why, machine};
 
 /// The name that stands for the local disk where a profile's could.
-pub const LOCAL: &str = "local";
+pub const LOCAL: &str = LOCAL_DISK;
 
 /// What the machine asks for beyond saying who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

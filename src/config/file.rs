@@ -21,7 +21,8 @@ use super::subnet::{self, subnet};
 use super::walk::{Schema, Spot, TOP, Table, Val, Walk, quoted};
 use super::words::{self, LINE_LIMIT, TITLE_LIMIT};
 use super::{
-    Config, Dhcp, Folder, Http, Ipxe, Menu, Mode, OwnCertificate, Places, Subnet, Tftp, Tls,
+    Config, Dhcp, Folder, Http, Ipxe, LOCAL_DISK, Menu, Mode, OwnCertificate, Places, Subnet, Tftp,
+    Tls,
 };
 use crate::model::profile::{Answer, Source};
 use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
@@ -193,7 +194,10 @@ fn interfaces(w: &mut Walk<'_>, top: &Table<'_>) -> Vec<String> {
                 let message = format!("interface {} is named twice", quoted(name.value));
                 w.clash(name.at, first.at, message, "leave one of them out");
             }
-            None => found.push(name),
+            None => {
+                w.keep(format!("interface/{}", name.value), name.at);
+                found.push(name);
+            }
         }
     }
     found.iter().map(|f| f.value.to_string()).collect()
@@ -229,6 +233,9 @@ fn subnets(w: &mut Walk<'_>, top: &Table<'_>) -> (Vec<Val<Subnet>>, bool) {
     let before = w.errors.count();
     let tables = top.tables(w, "subnet", "[[subnet]]");
     let found: Vec<_> = tables.iter().filter_map(|t| subnet(w, t)).collect();
+    for s in &found {
+        w.keep(format!("subnet/{}", s.value.network), s.at);
+    }
     subnet::refuse_overlaps(w, &found);
     (found, w.errors.count() == before)
 }
@@ -284,6 +291,9 @@ fn admin(w: &mut Walk<'_>, v: Val<&str>) -> Option<SocketAddr> {
 
 fn tls(w: &mut Walk<'_>, top: &Table<'_>) -> Tls {
     let t = top.table(w, "tls", "[tls]");
+    if top.has("tls") {
+        w.keep("tls".into(), t.at);
+    }
     for (given, other) in [("certificate", "key"), ("key", "certificate"), ("root", "certificate")]
     {
         if t.has(given) && !t.has(other) {
@@ -404,6 +414,10 @@ fn profiles<'a>(
     let (mut found, mut names) = (Vec::new(), Names::new());
     for t in top.tables(w, "profile", "[[profile]]") {
         let name = name(w, &t, "profile", &mut names);
+        if let Some(n) = name.filter(|n| n.value == LOCAL_DISK) {
+            let message = format!("no profile can be called {}", quoted(LOCAL_DISK));
+            w.err(n.at, message, "that name stands for a machine's own disk; take another");
+        }
         found.extend(profile(w, &t, name, folders));
     }
     (found, names)
@@ -585,15 +599,18 @@ fn machine(
 ) -> Option<Machine> {
     let profile = t.text(w, "profile");
     if let Some(p) = profile
+        && p.value != LOCAL_DISK
         && !profiles.contains_key(p.value)
     {
-        let hint = w.nearest(p.value, profiles.keys().copied(), "declare it as a [[profile]]");
+        let known = profiles.keys().copied().chain([LOCAL_DISK]);
+        let hint = w.nearest(p.value, known, "declare it as a [[profile]]");
         w.err(p.at, format!("there is no profile {}", quoted(p.value)), hint);
     }
     let hostname = t.text(w, "hostname").and_then(|v| w.check(v, |s| words::host("host name", s)));
     let loader = loader(w, t, "loader");
     let vars = t.table(w, "vars", "the machine's `vars`").values(w);
     let name = name?;
+    w.keep(format!("machine/{}", name.value), name.at);
     if let Some(loader) = loader {
         w.keep(format!("machine/{}/loader", name.value), loader.at);
     }

@@ -28,6 +28,9 @@ pub use report::{Errors, Finding, Note, Place};
 
 use crate::model::{Machine, Profile};
 
+/// What stands for a machine's own disk where a profile's name could: no profile has it.
+pub const LOCAL_DISK: &str = "local";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Interfaces to serve; `--interface` comes before these.
@@ -211,9 +214,10 @@ impl Config {
         self.folders.iter().find(|f| f.name == name)
     }
 
-    /// Where something was declared. Keys: `files/NAME`, `tftp`, `ipxe`, `loader/ARCH`,
-    /// `certificate`, `key`, `root`, `machine/NAME/loader`, `profile/NAME` and, below that,
-    /// `/kernel`, `/initrd/0`, `/args`, `/title` and `/answer/KEY`. What has no place (a
+    /// Where something was declared. Keys: `interface/NAME`, `subnet/NETWORK`, `files/NAME`, `tftp`,
+    /// `ipxe`, `loader/ARCH`, `tls`, `certificate`, `key`, `root`, `machine/NAME` and
+    /// `machine/NAME/loader`, `profile/NAME` and, below that, `/kernel`, `/initrd/0`, `/args`,
+    /// `/title` and `/answer/KEY`. What has no place (a
     /// configuration that was not read from files) is given that of the first file.
     pub fn place(&self, key: &str) -> Place {
         let first = || self.sources.first().map_or(Path::new("pilotlight.toml"), PathBuf::as_path);
