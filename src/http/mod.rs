@@ -73,7 +73,7 @@ impl Web {
         match mac {
             Some(mac) => self.ledger.record(mac, Event::new(stage, what, detail), Timestamp::now()),
             None => {
-                tracing::info!(target: "pilotlight", mac = "-", ?stage, "{what} {}",
+                tracing::info!(target: "pilotlight", mac = "-", stage = stage.word(), "{what} {}",
                     Event::new(stage, what, detail).detail);
             }
         }

@@ -112,7 +112,7 @@ impl Ledger {
     /// Puts `event` on the machine's timeline and into the log; see [`begins`] for where a new
     /// timeline begins.
     pub fn record(&self, mac: Mac, event: Event, now: Timestamp) {
-        tracing::info!(target: "pilotlight", mac = %mac, stage = ?event.stage, "{} {}", event.what, event.detail);
+        tracing::info!(target: "pilotlight", mac = %mac, stage = event.stage.word(), "{} {}", event.what, event.detail);
         let mut state = self.state();
         let known = state.known(mac, now);
         if begins(&known.timeline, &event, now) {

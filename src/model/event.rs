@@ -19,6 +19,22 @@ pub enum Stage {
     System,
 }
 
+impl Stage {
+    /// As the API has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Firmware => "firmware",
+            Stage::Loader => "loader",
+            Stage::Ipxe => "ipxe",
+            Stage::Script => "script",
+            Stage::Kernel => "kernel",
+            Stage::Initrd => "initrd",
+            Stage::Answer => "answer",
+            Stage::System => "system",
+        }
+    }
+}
+
 /// One entry of a timeline. `what` is a word of the field (`DHCPDISCOVER`, `RRQ`, `GET`), `detail`
 /// is for a person.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -67,6 +83,14 @@ pub trait Why: std::fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stage_has_one_word() {
+        use Stage::*;
+        for stage in [Firmware, Loader, Ipxe, Script, Kernel, Initrd, Answer, System] {
+            assert_eq!(serde_json::json!(stage), stage.word());
+        }
+    }
 
     #[test]
     fn nothing_from_the_network_moves_a_cursor() {
