@@ -11,6 +11,7 @@
 //!    certificates.
 //! 7. The doors close in the order in which machines use them.
 
+mod check;
 mod interfaces;
 mod reload;
 mod transfers;
@@ -25,10 +26,10 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
+use crate::config::{self, Config, Errors, Mode, Note};
 use crate::ledger::Ledger;
 use crate::model::Interface;
-use crate::{boot, dhcp, http, store, tftp, tls};
+use crate::{dhcp, http, store, tftp, tls};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -56,32 +57,28 @@ fn load(options: &Options) -> Result<(Config, Vec<Note>), Errors> {
     Ok((config, notes))
 }
 
-/// Everything that can be wrong with a configuration and with what it names.
-pub fn check(file: Option<&Path>) -> (Vec<Note>, Errors) {
-    match config::load(file) {
-        Err(errors) => (Vec::new(), errors),
-        Ok((config, notes)) => {
-            let mut errors = config::check_disk(&config).err().unwrap_or_default();
-            for wrong in boot::render::check_templates(&config) {
-                let mut place = Place::file(Path::new(&wrong.file));
-                (place.line, place.column) = (wrong.line, wrong.column);
-                errors.push(Finding::new(place, wrong.message, ""));
-            }
-            (notes, errors)
-        }
-    }
-}
-
 /// The configuration alone, for commands that only tell.
-pub fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(config::load(file).map_err(|e| anyhow::anyhow!("{e}"))?.0)
+///
+/// # Errors
+/// All that is wrong with it, and what shows it better.
+pub fn configuration(options: &Options) -> anyhow::Result<Config> {
+    Ok(load(options).map_err(|e| unusable(options.config.as_deref(), &e))?.0)
 }
 
-pub use interfaces::find as interfaces;
+fn unusable(file: Option<&Path>, errors: &Errors) -> anyhow::Error {
+    let file = file.map_or(String::new(), |f| format!(" --config {}", f.display()));
+    anyhow::anyhow!(
+        "the configuration cannot be used:\n{errors}\n`pilotlight check{file}` shows each in its \
+         place"
+    )
+}
+
+pub use check::{Checked, RENDER_TIME, check, count, served, within};
+pub use interfaces::{NoInterface, find as interfaces};
 
 /// Serves until a signal ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let (config, notes) = load(&options).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let (config, notes) = load(&options).map_err(|e| unusable(options.config.as_deref(), &e))?;
     for note in &notes {
         tracing::warn!(target: "pilotlight", "{note}");
     }
@@ -293,14 +290,18 @@ fn listen(at: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Proxy => "proxy: the site's DHCP server gives the addresses",
+        Mode::Full => "full: addresses are ours to give",
+        Mode::Off => "off: another server names us",
+    }
+}
+
 /// What a person wants to know at the start.
 fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Vec<String> {
     let names: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
-    let mode = match config.dhcp.mode {
-        Mode::Proxy => "proxy: the site's DHCP server gives the addresses",
-        Mode::Full => "full: addresses are ours to give",
-        Mode::Off => "off",
-    };
+    let mode = mode(config.dhcp.mode);
     let at: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     let mut lines = vec![
         format!(

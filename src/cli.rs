@@ -1,17 +1,20 @@
 //! The command line: words in, words and an exit code out. The work is in the modules below.
 //!
-//! Exit codes: 0 done; 1 it could not be done, and a sentence says why; 2 the words were wrong.
+//! Exit codes: 0 done; 1 it could not be done, and a sentence says why; 2 the words were wrong, or
+//! `serve` was not told an interface.
 
 mod ask;
 mod explain;
+mod hash;
+mod manual;
 mod output;
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use sha_crypt::{PasswordHasher, ShaCrypt};
 
 use crate::app;
 use crate::model::Mac;
@@ -26,10 +29,38 @@ Examples:
   pilotlight explain 52:54:00:12:34:56 --arch uefi-x64 --config pilotlight.toml
       What this machine would be sent, step by step, and why.
   pilotlight timeline
-      Who booted, and how far they got.";
+      Who booted, and how far they got.
+
+Exit codes: 0 done; 1 it could not be done, and a sentence on standard error says
+why; 2 the words were wrong.";
+
+/// Where `packaging/` puts the configuration; it is read only where `--config` says so.
+const INSTALLED: &str = "/etc/pilotlight/pilotlight.toml";
+
+/// With the loaders that are built in.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let loaders = match (crate::ipxe::VERSION, crate::ipxe::embedded()) {
+        (_, []) => "none built in".to_string(),
+        ("", all) => format!("{} of an unknown version", all.len()),
+        (version, all) => {
+            let names: Vec<&str> = all.iter().map(|e| e.name).collect();
+            let version = version.split_whitespace().next().unwrap_or(version);
+            format!("{version} ({})", names.join(", "))
+        }
+    };
+    let text = output::wrap("iPXE loaders: ", &loaders);
+    format!("{}\n{}", env!("CARGO_PKG_VERSION"), text.trim_end())
+});
 
 #[derive(Parser)]
-#[command(name = "pilotlight", version, about = "A network boot server in one binary", after_help = EXAMPLES)]
+#[command(
+    name = "pilotlight",
+    version,
+    long_version = LONG_VERSION.as_str(),
+    about = "A network boot server in one binary",
+    after_help = EXAMPLES,
+    max_term_width = output::COLUMNS,
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,14 +79,26 @@ enum Command {
     /// Show the newest boot of each machine, or of one, step by step
     Timeline(Timeline),
     /// Make the crypt(3) hash of a password, for answer files
-    HashPassword(HashPassword),
+    HashPassword(hash::HashPassword),
     /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  pilotlight completions bash | sudo tee /etc/bash_completion.d/pilotlight
+  pilotlight completions zsh >~/.zfunc/_pilotlight
+  pilotlight completions fish >~/.config/fish/completions/pilotlight.fish")]
     Completions {
-        /// bash, zsh, fish, elvish or powershell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, of all commands or of one
+    #[command(after_help = "\
+Examples:
+  pilotlight man | man -l -
+  pilotlight man serve | man -l -")]
+    Man {
+        /// One command; without it all of them on one page
+        command: Option<String>,
+    },
 }
 
 #[derive(clap::Args, Clone)]
@@ -68,9 +111,15 @@ struct ConfigFile {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  pilotlight serve
+      Lists the interfaces of this machine, and serves nothing: exit code 2.
   sudo pilotlight serve --interface eth1
   sudo pilotlight serve --interface eth1 --tls
-  sudo pilotlight serve --interface eth1 --config /etc/pilotlight/pilotlight.toml")]
+  sudo pilotlight serve --interface eth1 --config pilotlight.toml
+
+A change of the configuration takes effect by itself, or by SIGHUP. Ends on
+SIGTERM and SIGINT (Ctrl-C) with exit code 0, and with 1 if it cannot start or
+an interface goes away. RUST_LOG=debug shows what the libraries say, too.")]
 struct Serve {
     #[command(flatten)]
     file: ConfigFile,
@@ -83,7 +132,7 @@ struct Serve {
     /// Where leases and keys are kept [default: /var/lib/pilotlight]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Log lines as JSON
+    /// Log one JSON object a line, with the fields mac and stage
     #[arg(long)]
     log_json: bool,
     /// More in the log
@@ -92,6 +141,14 @@ struct Serve {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pilotlight check --config pilotlight.toml
+  pilotlight check --config pilotlight.toml --json | jq -r '.errors[].message'
+
+Reads every file that the configuration names, renders every template for every
+machine, and changes nothing. Exit code 0 if it is good, 1 if anything is wrong;
+notes are nothing wrong.")]
 struct Check {
     #[command(flatten)]
     file: ConfigFile,
@@ -101,8 +158,13 @@ struct Check {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pilotlight leases
+  pilotlight leases --json | jq -r '.[].address'
+  pilotlight leases --server 127.0.0.1:8068")]
 struct Look {
-    /// The admin door of the server that runs
+    /// The admin door of the server that runs: [http] admin
     #[arg(long, default_value = "127.0.0.1:8067", value_name = "ADDRESS:PORT")]
     server: String,
     /// For programs: JSON
@@ -111,6 +173,13 @@ struct Look {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pilotlight timeline
+  pilotlight timeline 52:54:00:12:34:56
+  pilotlight timeline --json | jq '.[] | {mac, stage: .timeline[-1].stage}'
+
+Times are seconds since the first step of that boot.")]
 struct Timeline {
     /// One machine; without it all of them
     mac: Option<Mac>,
@@ -118,56 +187,53 @@ struct Timeline {
     look: Look,
 }
 
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  pilotlight hash-password            asks twice, shows nothing
-  echo secret | pilotlight hash-password --stdin")]
-struct HashPassword {
-    /// Read one line from standard input
-    #[arg(long)]
-    stdin: bool,
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(serve) => run(serve),
-        Command::Check(check) => return check_all(&check),
+        Command::Check(check) => match check_all(&check) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::Explain(explain) => explain::run(&explain),
         Command::Leases(look) => ask::leases(&look.server, look.json),
         Command::Timeline(t) => ask::timeline(&t.look.server, t.mac, t.look.json),
-        Command::HashPassword(hash) => hash_password(&hash),
-        Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "pilotlight",
-                &mut std::io::stdout(),
-            );
-            Ok(())
-        }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(Into::into)
-        }
+        Command::HashPassword(hash) => hash::run(&hash),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { command } => manual::print(command.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) if is_closed_pipe(&why) => ExitCode::SUCCESS,
         Err(why) => {
-            anstream::eprintln!("pilotlight: {why:#}");
-            ExitCode::FAILURE
+            output::complain(&format!("{why:#}"));
+            match why.is::<app::NoInterface>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 /// `pilotlight man | head` has read enough: no failure of ours.
 fn is_closed_pipe(why: &anyhow::Error) -> bool {
-    why.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    why.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A configuration that lies where the package puts it is read only if it is named; whoever forgets
+/// that would look for the mistake elsewhere.
+fn remind(config: Option<&Path>) {
+    if config.is_none() && Path::new(INSTALLED).exists() {
+        output::complain(&format!(
+            "without --config this is the default configuration; {INSTALLED} is there and was not \
+             read"
+        ));
+    }
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
+    remind(serve.file.config.as_deref());
     output::log(serve.log_json, serve.verbose);
     app::run(app::Options {
         config: serve.file.config,
@@ -177,39 +243,22 @@ fn run(serve: Serve) -> anyhow::Result<()> {
     })
 }
 
-fn check_all(check: &Check) -> ExitCode {
-    let (notes, errors) = app::check(check.file.config.as_deref());
-    output::findings(&notes, &errors, check.json);
-    match errors.is_empty() {
+fn check_all(check: &Check) -> anyhow::Result<ExitCode> {
+    remind(check.file.config.as_deref());
+    let checked = app::check(check.file.config.as_deref());
+    output::print(&output::findings(&checked, check.json)).or_else(|e| match e.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(e),
+    })?;
+    Ok(match checked.errors.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
-    }
+    })
 }
 
-fn hash_password(hash: &HashPassword) -> anyhow::Result<()> {
-    let password = match hash.stdin {
-        true => {
-            let mut line = String::new();
-            std::io::stdin().take(1024).read_to_string(&mut line)?;
-            line.lines().next().unwrap_or_default().to_string()
-        }
-        false => {
-            let first = rpassword::prompt_password("Password: ")?;
-            anyhow::ensure!(
-                first == rpassword::prompt_password("Once more: ")?,
-                "the two are not the same; nothing was made"
-            );
-            first
-        }
-    };
-    anyhow::ensure!(!password.is_empty(), "an empty password is no password");
-    // 12 bytes are 16 characters of salt, the most that crypt(3) reads; a longer one makes a hash
-    // that never logs in.
-    let mut salt = [0; 12];
-    getrandom::fill(&mut salt)?;
-    let made = ShaCrypt::default()
-        .hash_password_with_salt(password.as_bytes(), &salt)
-        .map_err(|e| anyhow::anyhow!("no hash was made: {e}"))?;
-    anstream::println!("{made}");
-    Ok(())
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    // By way of memory: clap_complete panics where it cannot write.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pilotlight", &mut text);
+    Ok(output::print(&String::from_utf8(text)?)?)
 }

@@ -41,10 +41,15 @@ fn all() -> anyhow::Result<BTreeMap<String, Interface>> {
     Ok(found)
 }
 
+/// No interface was named: the command line lacks a word. The text lists those there are.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoInterface(String);
+
 /// The interfaces to serve.
 ///
 /// # Errors
-/// None was named, one is not there, or has no IPv4 address; with what to type.
+/// [`NoInterface`], one is not there, or has no IPv4 address; with what to type.
 pub fn find(names: &[String]) -> anyhow::Result<Vec<Interface>> {
     let mut all = all()?;
     if names.is_empty() {
@@ -61,7 +66,11 @@ pub fn find(names: &[String]) -> anyhow::Result<Vec<Interface>> {
             let at: Vec<String> = i.addresses.iter().map(Ipv4Net::to_string).collect();
             text += &format!("\n  pilotlight serve --interface {:<12} # {}", i.name, at.join(", "));
         }
-        bail!(text);
+        if all.values().all(|i| i.addresses.is_empty()) {
+            text +=
+                "\n  (none has an IPv4 address; `ip address add 10.0.0.1/24 dev NAME` gives one)";
+        }
+        return Err(NoInterface(text).into());
     }
     let mut found = Vec::new();
     for name in names {

@@ -84,6 +84,11 @@ pub struct RenderError {
     pub file: String,
     pub line: usize,
     pub column: usize,
+    /// Characters from `column` on that are meant.
+    pub width: usize,
+    /// What is at fault where the place is the configuration's and not a template's: `args`,
+    /// `answer/NAME`, as [`Config::place`] has it below the profile; empty for all of it.
+    pub part: Option<String>,
     pub message: String,
 }
 
@@ -107,20 +112,24 @@ impl Why for RenderError {
 
 impl RenderError {
     /// At the place in the configuration where the profile is declared.
-    pub fn at(profile: &Profile, message: impl Into<String>) -> RenderError {
+    fn at(profile: &Profile, part: impl Into<String>, message: impl Into<String>) -> RenderError {
         let (file, line) = match profile.at.rsplit_once(':') {
             Some((file, line)) => (file, line.parse().unwrap_or(0)),
             None => (profile.at.as_str(), 0),
         };
         let message = format!("profile {}: {}", profile.name, message.into());
-        RenderError { file: file.into(), line, column: 0, message }
+        let part = Some(part.into());
+        RenderError { file: file.into(), line, column: 0, width: 0, part, message }
     }
 
     fn in_file(answer: &Answer, error: &tera::Error) -> RenderError {
-        let (line, column) = place(error)
-            .map_or((0, 0), |report| (report.span().start_line, report.span().start_col + 1));
-        let message = sentence(error);
-        RenderError { file: answer.template.display().to_string(), line, column, message }
+        let (line, column, width) = place(error).map_or((0, 0, 0), |report| {
+            let span = report.span();
+            let end = if span.end_line == span.start_line { span.end_col } else { 0 };
+            (span.start_line, span.start_col + 1, end.saturating_sub(span.start_col))
+        });
+        let file = answer.template.display().to_string();
+        RenderError { file, line, column, width, part: None, message: sentence(error) }
     }
 }
 
@@ -203,7 +212,8 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
     // Line breaks that the user wrote to keep the line short are his own; those that come out of a
     // value are refused below.
     let template = profile.args.split_whitespace().collect::<Vec<_>>().join(" ");
-    let wrong = |e: tera::Error| RenderError::at(profile, format!("args: {}", sentence(&e)));
+    let wrong =
+        |e: tera::Error| RenderError::at(profile, "args", format!("args: {}", sentence(&e)));
     let mut args = fill(&template, scene).map_err(wrong)?;
     if let Some(console) = &profile.console
         && !args.contains(&format!("console={console}"))
@@ -217,7 +227,7 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
         }
     }
     ipxe_value(&args).map_err(|live| {
-        RenderError::at(profile, format!("args are refused because {live}: {args:?}"))
+        RenderError::at(profile, "args", format!("args are refused because {live}: {args:?}"))
     })
 }
 
@@ -241,7 +251,7 @@ pub fn machine_script(
         .map(|(source, name)| Fetch { url: urls.source(source), name })
         .collect();
     script::machine(who, profile, &urls.source(&profile.kernel), &args, &initrds)
-        .map_err(|live| RenderError::at(profile, format!("kernel, initrd or title: {live}")))
+        .map_err(|live| RenderError::at(profile, "", format!("kernel, initrd or title: {live}")))
 }
 
 /// The texts of the profile's templates.
@@ -259,41 +269,61 @@ pub fn templates(profile: &Profile) -> Result<Vec<String>, RenderError> {
 pub fn template(profile: &Profile, answer: &Answer) -> Result<String, RenderError> {
     disk::read_template(&answer.template).map_err(|e| {
         let file = answer.template.display();
-        RenderError::at(profile, format!("answer {}: {file} cannot be read: {e}", answer.name))
+        let part = format!("answer/{}", answer.name);
+        RenderError::at(
+            profile,
+            part,
+            format!("answer {}: {file} cannot be read: {e}", answer.name),
+        )
     })
 }
 
-/// Renders every profile, for each machine that is declared with it and for one that is not, with
-/// facts that leave nothing out. What it finds would fail on every machine.
-pub fn check_templates(config: &Config) -> Vec<RenderError> {
-    let mut wrong = Vec::new();
-    for profile in &config.profiles {
-        let templates = match templates(profile) {
-            Ok(templates) => templates,
-            Err(e) => {
-                wrong.push(e);
-                continue;
-            }
-        };
-        let declared: Vec<Option<&Machine>> = config
-            .machines
-            .iter()
-            .filter(|m| m.profile.as_ref() == Some(&profile.name))
-            .map(Some)
-            .collect();
-        let undeclared = offered(config).any(|p| p.name == profile.name) || declared.is_empty();
-        for machine in declared.into_iter().chain(undeclared.then_some(None)) {
-            let facts = sample(machine);
-            let urls = sample_urls();
-            let scene = Scene::new(machine, profile, &facts, &urls);
-            let name = machine.map_or("sample", |m| &m.name);
-            let who = For { mac: facts.mac, name, base: &urls.base, choose: None };
-            if let Err(e) = machine_script(&who, &scene, profile, &urls, &templates)
-                && !wrong.contains(&e)
-            {
-                wrong.push(e);
+/// One thing that is wrong with a profile, and the first declared machine that it is wrong for;
+/// `None` is one that chose it in the menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub error: RenderError,
+    pub machine: Option<String>,
+}
+
+/// Renders a profile for each machine that is declared with it, and for one that is not where the
+/// menu offers it, with facts that leave nothing out. What it finds would fail on every machine.
+pub fn check_templates(config: &Config, profile: &Profile) -> Vec<Fault> {
+    let templates = match templates(profile) {
+        Ok(templates) => templates,
+        Err(error) => return vec![Fault { error, machine: None }],
+    };
+    let declared: Vec<Option<&Machine>> = config
+        .machines
+        .iter()
+        .filter(|m| m.profile.as_ref() == Some(&profile.name))
+        .map(Some)
+        .collect();
+    let undeclared = offered(config).any(|p| p.name == profile.name) || declared.is_empty();
+    let mut wrong: Vec<Fault> = Vec::new();
+    for machine in declared.into_iter().chain(undeclared.then_some(None)) {
+        for error in faults(machine, profile, &templates) {
+            if !wrong.iter().any(|w| w.error == error) {
+                wrong.push(Fault { error, machine: machine.map(|m| m.name.clone()) });
             }
         }
+    }
+    wrong
+}
+
+/// All that is wrong with what one machine would be sent.
+fn faults(machine: Option<&Machine>, profile: &Profile, templates: &[String]) -> Vec<RenderError> {
+    let facts = sample(machine);
+    let urls = sample_urls();
+    let scene = Scene::new(machine, profile, &facts, &urls);
+    let answers = profile.answers.iter().zip(templates);
+    let mut wrong: Vec<RenderError> =
+        answers.filter_map(|(of, template)| answer(&scene, of, template).err()).collect();
+    wrong.extend(args(&scene, profile).err());
+    if wrong.is_empty() {
+        let name = machine.map_or("sample", |m| &m.name);
+        let who = For { mac: facts.mac, name, base: &urls.base, choose: None };
+        wrong.extend(machine_script(&who, &scene, profile, &urls, templates).err());
     }
     wrong
 }
@@ -511,11 +541,12 @@ pub(super) mod tests {
         let template = dir.path().join("preseed.cfg");
         std::fs::write(&template, "{{ vars.rack }}").unwrap();
         let mut good = profile("good");
-        good.answers[0].template = template.clone();
+        good.answers[0].template = template;
         let mut unread = profile("unread");
         unread.answers[0].template = dir.path().join("none");
         let mut typo = profile("typo");
-        typo.answers[0].template = template;
+        typo.answers[0].template = dir.path().join("broken.cfg");
+        std::fs::write(&typo.answers[0].template, "{{ vars.rack }\n").unwrap();
         typo.args = "{{ machine.hostnam }}".into();
         let config = Config {
             profiles: vec![good, unread, typo],
@@ -525,9 +556,13 @@ pub(super) mod tests {
             ],
             ..Config::default()
         };
-        let said: Vec<String> = check_templates(&config).iter().map(|e| e.to_string()).collect();
-        assert_eq!(said.len(), 2, "{said:?}");
+        let all = config.profiles.iter().flat_map(|p| check_templates(&config, p));
+        let said: Vec<String> =
+            all.map(|f| format!("{} {:?} {:?}", f.error, f.error.part, f.machine)).collect();
+        assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("none cannot be read"), "{said:?}");
-        assert!(said[1].contains("hostnam"), "{said:?}");
+        assert!(said[1].contains("broken.cfg:1:"), "{said:?}");
+        assert!(said[2].contains("hostnam"), "{said:?}");
+        assert!(said[2].ends_with("Some(\"args\") Some(\"a\")"), "{said:?}");
     }
 }

@@ -1,23 +1,34 @@
 //! `pilotlight explain`: the decisions themselves, asked for a machine that is only named.
+//!
+//! 1. [`who`] tells which `[[machine]]` it is, or why it is none.
+//! 2. The machine's boot is gone through as its firmware would: DHCP, loader, iPXE's own DHCP where
+//!    there is one, entry script, its script. Each answer is [`decide`]'s and [`http::make`]'s own.
+//! 3. [`words`] puts options into words; [`show`] lays it out.
+//!
+//! Nothing is changed, nothing is sent, and no answer file is shown: what is in it may be a secret.
+
+mod show;
+mod who;
+mod words;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
-use super::ConfigFile;
-use crate::app;
+use self::show::{Field, Step};
+use super::{ConfigFile, output, remind};
 use crate::boot::{Ask, Urls};
 use crate::config::{Config, Mode};
-use crate::dhcp::decide::{self, Here, Next, Port};
+use crate::dhcp::decide::{self, Answer, Here, Next, Port, To};
 use crate::dhcp::lease::Leases;
-use crate::dhcp::wire::{Class, Kind, Request};
-use crate::http;
+use crate::dhcp::wire::{Class, Kind, Request, ipxe as feature};
 use crate::ipxe::{self, Https};
 use crate::ledger::Handed;
-use crate::model::{Facts, Family, Firmware, Mac, Transport, Why};
+use crate::model::{Facts, Family, Firmware, Mac, Machine, Transport, Why, machine};
+use crate::{app, http, tls};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -27,334 +38,558 @@ Examples:
   pilotlight explain 52:54:00:12:34:56 --arch bios --ipxe http
       The card's ROM is an iPXE that speaks HTTP and no HTTPS.
   pilotlight explain 52:54:00:12:34:56 --arch uefi-x64 --via 10.7.0.1
-      Its request comes by the relay 10.7.0.1.")]
+      Its requests come by the relay 10.7.0.1.
+  pilotlight explain 52:54:00:12:34:56 --arch 11 --serial CZ1234567 --json
+
+Nothing is sent and nothing is changed; answer files are named and not shown.")]
 pub struct Explain {
-    /// The machine
+    /// The machine's MAC address
     mac: Mac,
-    /// Its firmware: bios, uefi-x64, uefi-arm64, uefi-x64-http, …
-    #[arg(long, default_value = "uefi-x64", value_parser = firmware)]
+    /// Its firmware: a name, or its number in DHCP option 93
+    #[arg(long, default_value = "uefi-x64", value_name = "FIRMWARE", value_parser = firmware,
+        long_help = "Its firmware: a name, or its number in DHCP option 93. The names: bios, \
+            uefi-x64, uefi-arm64, uefi-ia32, uefi-arm32, uefi-riscv64, uefi-loong64; with -http \
+            behind a UEFI one for UEFI HTTP boot")]
     arch: &'static Firmware,
-    /// Its firmware is an iPXE, and this is what it speaks: http, https
-    #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
+    /// Its firmware is an iPXE already, and this is what it speaks
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', value_parser = ["http", "https"])]
     ipxe: Option<Vec<String>>,
     /// The relay that its requests come by
     #[arg(long, value_name = "ADDRESS")]
     via: Option<Ipv4Addr>,
-    /// The address of ours that it reaches; the first of the interface where it is not given
-    #[arg(long, value_name = "ADDRESS/LENGTH", default_value = "192.0.2.1/24")]
-    server: Ipv4Net,
-    /// What else is known of it, for machines that match by it
+    /// The address of ours that it reaches, in place of the interface's
+    #[arg(long, value_name = "ADDRESS/LENGTH")]
+    server: Option<Ipv4Net>,
+    /// Its UUID, for a [[machine]] that matches by it
     #[arg(long)]
     uuid: Option<String>,
+    /// Its serial number, the same
     #[arg(long)]
     serial: Option<String>,
+    /// Its maker, the same
     #[arg(long)]
     vendor: Option<String>,
+    /// As by `serve --tls`
+    #[arg(long)]
+    tls: bool,
     #[command(flatten)]
     file: ConfigFile,
-    /// For programs: JSON
+    /// For programs: one JSON object
     #[arg(long)]
     json: bool,
 }
 
-fn firmware(name: &str) -> Result<&'static Firmware, String> {
-    Firmware::by_name(name).ok_or_else(|| {
-        let all: Vec<&str> = crate::model::firmware::TABLE.iter().map(|f| f.name).collect();
-        format!("one of {}", all.join(", "))
+fn firmware(text: &str) -> Result<&'static Firmware, String> {
+    let found = match text.parse() {
+        Ok(code) => Firmware::by_code(code),
+        Err(_) => Firmware::by_name(text),
+    };
+    found.ok_or_else(|| {
+        let mut all: Vec<&str> = Vec::new();
+        for f in crate::model::firmware::TABLE {
+            if !all.contains(&f.name) {
+                all.push(f.name);
+            }
+        }
+        format!("no firmware of the table; it knows {}", all.join(", "))
     })
 }
 
-/// One step of the boot.
-struct Step {
-    title: String,
-    lines: Vec<String>,
-    script: Option<String>,
-}
-
-impl Step {
-    fn new(title: impl Into<String>, lines: impl IntoIterator<Item = String>) -> Step {
-        Step { title: title.into(), lines: lines.into_iter().collect(), script: None }
-    }
-}
-
 pub fn run(explain: &Explain) -> anyhow::Result<()> {
-    let config = app::configuration(explain.file.config.as_deref())?;
-    let server = ours(explain, &config)?;
-    let steps = steps(explain, &config, server);
-    if explain.json {
-        let all: Vec<Value> = steps
-            .iter()
-            .map(|s| json!({ "step": s.title, "lines": s.lines, "script": s.script }))
-            .collect();
-        anstream::println!("{}", Value::Array(all));
-        return Ok(());
-    }
-    for (i, step) in steps.iter().enumerate() {
-        anstream::println!("{}. {}", i + 1, step.title);
-        for line in &step.lines {
-            anstream::println!("   {line}");
-        }
-        for line in step.script.iter().flat_map(|s| s.lines()) {
-            anstream::println!("   | {line}");
-        }
-        anstream::println!("");
-    }
-    Ok(())
+    remind(explain.file.config.as_deref());
+    let config = app::configuration(&app::Options {
+        config: explain.file.config.clone(),
+        tls: explain.tls,
+        ..app::Options::default()
+    })?;
+    let tale = Tale::new(explain, config).tell();
+    Ok(output::print(&if explain.json { show::json(&tale) } else { show::text(&tale) })?)
 }
 
-/// The address of ours: the one that was named, else the interface's, else an example.
-fn ours(explain: &Explain, config: &Config) -> anyhow::Result<Ipv4Net> {
-    if config.interfaces.is_empty() || explain.server.addr() != Ipv4Addr::new(192, 0, 2, 1) {
-        return Ok(explain.server);
-    }
-    let found = app::interfaces(&config.interfaces).context("--server names an address instead")?;
-    match found.first().and_then(|i| i.addresses.first()) {
-        Some(first) => Ok(*first),
-        None => bail!("no interface has an address: --server names one instead"),
-    }
+/// A machine's boot, as it goes on.
+struct Tale<'a> {
+    explain: &'a Explain,
+    config: Arc<Config>,
+    server: Ipv4Net,
+    /// Why `server` is that address.
+    server_said: &'static str,
+    trust: Vec<u8>,
+    /// Whether `trust` is a stand-in for what the first start will make.
+    trust_to_come: bool,
+    leases: Leases,
+    handed: Option<Handed>,
+    address: Option<Ipv4Addr>,
+    steps: Vec<Step>,
 }
 
-fn steps(explain: &Explain, config: &Config, server: Ipv4Net) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut leases = Leases::default();
-    leases.configure(config);
-    let mut handed: Option<Handed> = None;
-    let own = explain.ipxe.as_ref().map(|words| features(words));
-    let mut client = request(explain, own);
-    let mut address = None;
-    // Firmware, an iPXE of its own, ours: three at the most.
-    for _ in 0..3 {
-        let (step, answer) = dhcp(explain, config, &mut leases, &client, server, &mut handed);
-        steps.push(step);
-        let Some(answer) = answer else { return steps };
-        address = Some(answer.reply.yiaddr).filter(|a| !a.is_unspecified()).or(address);
-        match answer.next {
-            Next::Nothing | Next::Refused(_) => return steps,
-            Next::Script { url } => {
-                steps.push(entry(config, server, format!("iPXE fetches {url}")));
-                break;
+impl<'a> Tale<'a> {
+    fn new(explain: &'a Explain, config: Config) -> Tale<'a> {
+        let (server, server_said) = ours(explain, &config);
+        let (trust, trust_to_come) = trust(&config);
+        let mut leases = Leases::default();
+        leases.configure(&config);
+        Tale {
+            explain,
+            config: Arc::new(config),
+            server,
+            server_said,
+            trust,
+            trust_to_come,
+            leases,
+            handed: None,
+            address: None,
+            steps: Vec::new(),
+        }
+    }
+
+    fn tell(mut self) -> show::Tale {
+        let about = self.about();
+        self.boot();
+        show::Tale { mac: self.explain.mac, arch: self.explain.arch, about, steps: self.steps }
+    }
+
+    fn about(&self) -> Vec<String> {
+        let mut about = who::tell(&self.config, &self.facts(None));
+        about.push(format!("Our address for it is {}: {}.", self.server.addr(), self.server_said));
+        if let Some(relay) = self.explain.via {
+            let home = self.config.dhcp.subnets.iter().find(|s| s.network.contains(&relay));
+            about.push(match (self.config.dhcp.mode, home) {
+                (Mode::Full, Some(s)) => format!(
+                    "Its requests come by the relay {relay}, so its address is from the \
+                     [[subnet]] {} at {}.",
+                    s.network,
+                    self.config.place(&format!("subnet/{}", s.network))
+                ),
+                (Mode::Full, None) => format!(
+                    "Its requests come by the relay {relay}, and no [[subnet]] holds that address."
+                ),
+                _ => format!("Its requests come by the relay {relay}."),
+            });
+        }
+        about
+    }
+
+    fn boot(&mut self) {
+        let own = self.explain.ipxe.as_ref().map(|words| features(words));
+        let mut client = self.request(own);
+        // Firmware, an iPXE of its own, ours: three at the most.
+        for turn in 0..3 {
+            let Some(answer) = self.dhcp(&client) else { return };
+            if turn == 0 && client.ipxe.is_none() {
+                self.boot_server(&client);
             }
-            Next::Loader { file, name } => {
-                steps.push(loader(config, explain.arch, &file, &name));
-                let speaks = match ipxe::https() {
-                    Https::No => "http",
-                    Https::RsaOnly | Https::Yes => "https",
-                };
-                if explain.arch.family == Family::Uefi {
-                    // iPXE 2.0.0 on UEFI runs the script beside its loader before any DHCP.
-                    let by = match explain.arch.transport {
-                        Transport::Pxe => "TFTP",
-                        Transport::Http => "HTTP",
-                    };
-                    steps.push(entry(
-                        config,
-                        server,
-                        format!(
-                            "iPXE asks for autoexec.ipxe by {by}, beside its loader: no second DHCP"
-                        ),
-                    ));
+            match answer.next {
+                Next::Nothing | Next::Refused(_) => return,
+                Next::Script { url } => {
+                    self.advertisement();
+                    self.entry(format!("iPXE fetches {url}"));
                     break;
                 }
-                client = request(explain, Some(features(&[speaks.into()])));
+                Next::Loader { file, name } => {
+                    if client.ipxe.is_some() {
+                        self.advertisement();
+                    }
+                    self.loader(&file, &name, client.ipxe.is_some());
+                    if self.explain.arch.family == Family::Uefi {
+                        let by = if name.starts_with("http") { "HTTP" } else { "TFTP" };
+                        self.entry(format!("iPXE asks for autoexec.ipxe by {by}"));
+                        self.say(
+                            "It asks beside its loader before anything else, so it boots on the \
+                             firmware's address, without a DHCP of its own.",
+                        );
+                        break;
+                    }
+                    client = self.request(Some(self.speaks(&file)));
+                }
             }
         }
+        self.script();
     }
-    if config.dhcp.router_advertisement
-        && (explain.ipxe.is_some() || explain.arch.family == Family::Bios)
-    {
-        steps.push(Step::new(
-            "iPXE asks for an IPv6 router",
-            ["answered with an empty router advertisement (lifetime 0: \"not a router\"), so that it does not wait 4 to 16 s; not where a router speaks; [dhcp] router-advertisement = false switches it off".into()],
-        ));
+
+    fn step(&mut self, title: impl Into<String>) {
+        self.steps.push(Step::new(title));
     }
-    steps.extend(script(explain, config, server, address));
-    steps
+
+    fn say(&mut self, text: impl Into<String>) {
+        if let Some(step) = self.steps.last_mut() {
+            step.said.push(text.into());
+        }
+    }
+
+    fn field(&mut self, name: &str, value: impl Into<String>) {
+        if let Some(step) = self.steps.last_mut() {
+            step.fields.push(Field { option: None, name: name.into(), value: value.into() });
+        }
+    }
+
+    /// What an iPXE of ours says it speaks. Of the operator's own nothing is known: they would not
+    /// be there if they could do less than is needed.
+    fn speaks(&self, file: &str) -> Vec<u8> {
+        let embedded = ipxe::get(&self.config.ipxe, file)
+            .is_ok_and(|l| matches!(l.bytes, ipxe::Bytes::Embedded(_)));
+        features(&[match (embedded, ipxe::https()) {
+            (true, Https::No) => "http",
+            _ => "https",
+        }
+        .to_string()])
+    }
+
+    fn request(&self, ipxe: Option<Vec<u8>>) -> Request {
+        let unset = Ipv4Addr::UNSPECIFIED;
+        Request {
+            kind: Kind::Discover,
+            mac: self.explain.mac,
+            xid: 1,
+            secs: 0,
+            flags: 0x8000,
+            ciaddr: unset,
+            giaddr: self.explain.via.unwrap_or(unset),
+            server_id: None,
+            requested: None,
+            lease_time: None,
+            client_id: None,
+            hostname: None,
+            parameters: Vec::new(),
+            max_size: None,
+            class: match self.explain.arch.transport {
+                Transport::Http if ipxe.is_none() => Class::Http,
+                Transport::Http | Transport::Pxe => Class::Pxe,
+            },
+            arch: Some(self.explain.arch.code),
+            uuid: None,
+            ipxe,
+            relay: None,
+            link: None,
+            server_override: None,
+        }
+    }
+
+    /// All that is known of the machine once iPXE has told it.
+    fn facts(&self, address: Option<Ipv4Addr>) -> Facts {
+        Facts {
+            serial: self.explain.serial.clone(),
+            manufacturer: self.explain.vendor.clone(),
+            ip: address,
+            ..self.dhcp_facts()
+        }
+    }
+
+    /// What DHCP tells: option 97 has the UUID, option 93 the architecture.
+    fn dhcp_facts(&self) -> Facts {
+        Facts {
+            uuid: self.explain.uuid.clone(),
+            arch: Some(self.explain.arch.arch),
+            ..Facts::of(self.explain.mac)
+        }
+    }
+
+    fn ask(&mut self, request: &Request, port: Port) -> decide::Outcome {
+        let known = self.dhcp_facts();
+        let config = self.config.clone();
+        let here = Here {
+            interface: config.interfaces.first().map_or("the interface", String::as_str),
+            addresses: &[self.server],
+            to: None,
+            port,
+            trust: &self.trust,
+            has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
+            handed: self.handed.as_ref(),
+            known: Some(&known),
+            now: Timestamp::now(),
+        };
+        decide::decide(&config, &mut self.leases, request, &here)
+    }
+
+    /// DISCOVER and what it is answered with.
+    fn dhcp(&mut self, client: &Request) -> Option<Answer> {
+        let who = if client.ipxe.is_some() { "iPXE" } else { "The firmware" };
+        let off = self.config.dhcp.mode == Mode::Off;
+        self.step(match off {
+            true => format!("{who} asks another DHCP server"),
+            false => format!("{who} sends DHCPDISCOVER"),
+        });
+        let answer = match self.ask(client, Port::Server).result {
+            Ok(answer) => *answer,
+            Err(why) => {
+                self.say(format!("No answer ({}): {why}.", why.name()));
+                return None;
+            }
+        };
+        if let Next::Loader { .. } = answer.next {
+            // In full mode it is settled by the REQUEST that follows.
+            let features = client.ipxe.clone();
+            self.handed = Some(Handed { at: Timestamp::now(), features, times: 1 });
+        }
+        if off {
+            self.say("[dhcp] mode = \"off\": we send nothing, so that server must name us.");
+            if self.config.tls.enabled && client.ipxe.is_none() {
+                self.say(
+                    "For HTTPS it must send our roots' fingerprints, too, in option 175 \
+                     sub-option 90.",
+                );
+            }
+            self.field("siaddr, or option 66", answer.reply.siaddr.to_string());
+            self.field("file and option 67", answer.reply.file.clone());
+        } else {
+            self.offer(&answer);
+        }
+        if client.ipxe.is_some() {
+            self.why_loader_again(&answer.next);
+        }
+        if let Next::Refused(why) = &answer.next {
+            self.say(format!("Nothing to boot ({}): {why}.", why.name()));
+        }
+        Some(answer)
+    }
+
+    fn offer(&mut self, answer: &Answer) {
+        let to = match answer.to {
+            To::Broadcast => "255.255.255.255:68".to_string(),
+            To::Address(at) if self.explain.via == Some(*at.ip()) => format!("the relay, {at}"),
+            To::Address(at) => at.to_string(),
+            To::Source => "where it came from".into(),
+        };
+        let kind = answer.reply.kind.word();
+        self.say(match self.config.dhcp.mode {
+            Mode::Full => {
+                format!("{kind} to {to}; the DHCPREQUEST that follows gets the same in a DHCPACK.")
+            }
+            _ => format!("{kind} to {to}, beside the one of the site's DHCP server."),
+        });
+        let address = Some(answer.reply.yiaddr).filter(|a| !a.is_unspecified());
+        self.field(
+            "address",
+            address.map_or("none: the site's DHCP server gives it".into(), |a| a.to_string()),
+        );
+        self.address = address.or(self.address);
+        self.header_and_options(answer);
+    }
+
+    fn header_and_options(&mut self, answer: &Answer) {
+        if !answer.reply.siaddr.is_unspecified() {
+            self.field("next server (siaddr)", answer.reply.siaddr.to_string());
+        }
+        if !answer.reply.file.is_empty() {
+            self.field("boot file (file)", answer.reply.file.clone());
+        }
+        let to_come = self.trust_to_come;
+        let all = answer.reply.options.iter();
+        let fields: Vec<Field> =
+            all.flat_map(|(code, value)| words::option(*code, value, to_come)).collect();
+        if let Some(step) = self.steps.last_mut() {
+            step.fields.extend(fields);
+        }
+    }
+
+    /// Why an iPXE that is there already is handed ours.
+    fn why_loader_again(&mut self, next: &Next) {
+        if !matches!(next, Next::Loader { .. }) {
+            return;
+        }
+        let speaks_https =
+            self.explain.ipxe.as_ref().is_some_and(|words| words.iter().any(|w| w == "https"));
+        self.say(match (self.config.tls.enabled, speaks_https) {
+            (true, true) => {
+                "This iPXE speaks HTTPS, but it started before we could tell it which root to \
+                 trust, so it is handed ours."
+            }
+            (true, false) => "This iPXE speaks no HTTPS, so it is handed ours.",
+            (false, _) => "This iPXE speaks no HTTP, so it is handed ours.",
+        });
+    }
+
+    /// Beside a proxy's offer without option 43 EDK2 asks the boot server that it names.
+    fn boot_server(&mut self, client: &Request) {
+        let firmware = self.explain.arch;
+        if self.config.dhcp.mode != Mode::Proxy
+            || (firmware.family, firmware.transport) != (Family::Uefi, Transport::Pxe)
+        {
+            return;
+        }
+        self.step("The firmware asks our port 4011, once it has its address");
+        let request = Request {
+            kind: Kind::Request,
+            ciaddr: SITE_ADDRESS,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            ..client.clone()
+        };
+        match self.ask(&request, Port::Pxe).result {
+            Ok(answer) => {
+                self.say(format!("{} with the same boot file.", answer.reply.kind.word()));
+                self.header_and_options(&answer);
+            }
+            Err(why) => self.say(format!("No answer ({}): {why}.", why.name())),
+        }
+    }
+
+    fn machine(&self) -> Option<&Machine> {
+        machine::find(&self.config.machines, &self.dhcp_facts())
+    }
+
+    fn loader(&mut self, file: &str, name: &str, again: bool) {
+        let (config, firmware) = (self.config.clone(), self.explain.arch);
+        let who = if again { "iPXE" } else { "The firmware" };
+        self.step(match name.starts_with("http") {
+            true => format!("{who} fetches {name} by HTTP"),
+            false => format!("{who} fetches {name} from {} by TFTP", self.server.addr()),
+        });
+        let own = self.machine().filter(|m| m.loader.is_some());
+        let by_arch = config.ipxe.loaders.iter().any(|(arch, _)| *arch == firmware.arch);
+        self.say(match (own, by_arch) {
+            (Some(m), _) => format!(
+                "{file} is the loader of [[machine]] {} at {}.",
+                m.name,
+                config.place(&format!("machine/{}/loader", m.name))
+            ),
+            (None, true) => format!(
+                "[ipxe.loaders] names {file} for {} at {}.",
+                firmware.arch,
+                config.place(&format!("loader/{}", firmware.arch))
+            ),
+            (None, false) => {
+                format!("{file} is the loader of {} in the firmware table.", firmware.arch)
+            }
+        });
+        match ipxe::get(&config.ipxe, file) {
+            Ok(loader) => {
+                let from = match (&loader.bytes, &config.ipxe.dir) {
+                    (ipxe::Bytes::Read(_), Some(dir)) => dir.display().to_string(),
+                    _ => {
+                        format!("built in, iPXE {}", ipxe::VERSION.split(' ').next().unwrap_or(""))
+                    }
+                };
+                self.field("size", format!("{} KiB", loader.bytes.len().div_ceil(1024)));
+                self.field("from", from);
+            }
+            Err(why) => self.say(format!("{why}.")),
+        }
+    }
+
+    /// What ends iPXE's wait for an IPv6 router, after its own DHCP.
+    fn advertisement(&mut self) {
+        let title = "iPXE asks for an IPv6 router";
+        if self.config.dhcp.mode == Mode::Off || self.steps.iter().any(|s| s.title == title) {
+            return;
+        }
+        self.step(title);
+        self.say(match (self.config.dhcp.router_advertisement, self.explain.via) {
+            (false, _) => {
+                "[dhcp] router-advertisement = false: no answer of ours. Without an IPv6 router \
+                 there it waits 4 to 16 s."
+            }
+            (true, Some(_)) => {
+                "No answer of ours: an advertisement passes no relay. Without an IPv6 router on \
+                 its network it waits 4 to 16 s."
+            }
+            (true, None) => {
+                "An empty router advertisement (lifetime 0: \"not a router\"), so that it does not \
+                 wait 4 to 16 s; not where a router speaks. [dhcp] router-advertisement = false \
+                 switches it off."
+            }
+        });
+    }
+
+    fn entry(&mut self, title: String) {
+        self.step(title);
+        let base = self.config.base(self.server.addr());
+        let script = format!("{base}/boot/{}.ipxe", self.explain.mac.hexhyp());
+        self.field("goes on to", script);
+        self.say(
+            "A few lines that try again until we answer, and send along what the machine knows of \
+             itself: UUID, serial, maker, product, architecture.",
+        );
+    }
+
+    fn script(&mut self) {
+        let facts = self.facts(self.address.or(Some(SITE_ADDRESS)));
+        let urls = Urls {
+            base: self.config.base(self.server.addr()),
+            http: self.config.plain_base(self.server.addr()),
+            address: self.server.addr().to_string(),
+            token: TOKEN.into(),
+        };
+        self.step("iPXE gets the machine's script");
+        let theirs = (self.config.clone(), facts, urls.clone());
+        let job = move || http::make(&theirs.0, &theirs.1, &Ask::default(), &theirs.2);
+        let Some(made) = app::within(app::RENDER_TIME, job) else {
+            self.say(format!(
+                "The templates of its profile take more than {} s: the machine is told so on its \
+                 screen, and waits.",
+                app::RENDER_TIME.as_secs()
+            ));
+            return;
+        };
+        match &made.why {
+            Some(why) => self.say(format!("Decided: {} ({}: {why}).", made.said, why.name())),
+            None => self.say(format!("Decided: {}.", made.said)),
+        }
+        let config = self.config.clone();
+        if let Some(profile) = made.profile.as_deref().and_then(|name| config.profile(name)) {
+            self.say(format!("Profile {} is declared at {}.", profile.name, profile.at));
+            self.field("kernel", urls.source(&profile.kernel));
+            for source in &profile.initrds {
+                self.field("initrd", urls.source(source));
+            }
+            for answer in &profile.answers {
+                self.field(&format!("answer {}", answer.name), urls.answer(&answer.name));
+            }
+            self.field("report", urls.report());
+            self.say(format!(
+                "{TOKEN} stands for the 32 random digits of each boot. Answers are not shown here."
+            ));
+        }
+        if let Some(step) = self.steps.last_mut() {
+            step.script = Some(made.script);
+        }
+    }
+}
+
+const TOKEN: &str = "TOKEN";
+/// TEST-NET-1 (RFC 5737): an address of the site's DHCP server, which we do not know.
+const SITE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+
+/// The address of ours, and why that one.
+fn ours(explain: &Explain, config: &Config) -> (Ipv4Net, &'static str) {
+    if let Some(named) = explain.server {
+        return (named, "--server says so");
+    }
+    let here = (!config.interfaces.is_empty())
+        .then(|| app::interfaces(&config.interfaces).ok())
+        .flatten()
+        .and_then(|found| found.first().and_then(|i| i.addresses.first().copied()));
+    if let Some(address) = here {
+        return (address, "the interface has it");
+    }
+    const EXAMPLE: &str = "an example, --server names another";
+    let home = config.dhcp.subnets.first().filter(|_| config.dhcp.mode == Mode::Full);
+    let of_home = home.and_then(|s| {
+        let address = s.network.hosts().find(|a| !s.router.contains(a))?;
+        Ipv4Net::new(address, s.network.prefix_len()).ok()
+    });
+    (of_home.unwrap_or(Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 1), 24)), EXAMPLE)
+}
+
+/// What would be handed over as trust, and whether it is a stand-in: before the first start there
+/// is no root, and who cannot read the keys' folder does not see it.
+fn trust(config: &Config) -> (Vec<u8>, bool) {
+    if !config.tls.enabled {
+        return (Vec::new(), false);
+    }
+    let known = tls::check(&config.tls, &config.state_dir, &[], SystemTime::now());
+    match known {
+        Ok(roots) if !roots.is_empty() || config.tls.own.is_some() => (roots.concat(), false),
+        _ => (vec![0; 64], true),
+    }
 }
 
 /// iPXE's numbers in option 175 for the words of the command line.
 fn features(words: &[String]) -> Vec<u8> {
-    use crate::dhcp::wire::ipxe::{HTTP, HTTPS};
-    let mut all: Vec<u8> = Vec::new();
-    for word in words {
-        match word.as_str() {
-            "http" => all.push(HTTP),
-            "https" => all.extend([HTTP, HTTPS]),
-            _ => {}
-        }
+    let mut all = vec![];
+    if !words.is_empty() {
+        all.push(feature::HTTP);
     }
-    all.sort_unstable();
-    all.dedup();
+    if words.iter().any(|w| w == "https") {
+        all.push(feature::HTTPS);
+    }
     all
-}
-
-fn request(explain: &Explain, ipxe: Option<Vec<u8>>) -> Request {
-    let unset = Ipv4Addr::UNSPECIFIED;
-    Request {
-        kind: Kind::Discover,
-        mac: explain.mac,
-        xid: 1,
-        secs: 0,
-        flags: 0x8000,
-        ciaddr: unset,
-        giaddr: explain.via.unwrap_or(unset),
-        server_id: None,
-        requested: None,
-        lease_time: None,
-        client_id: None,
-        hostname: None,
-        parameters: Vec::new(),
-        max_size: None,
-        class: match explain.arch.transport {
-            Transport::Pxe => Class::Pxe,
-            Transport::Http if ipxe.is_none() => Class::Http,
-            Transport::Http => Class::Pxe,
-        },
-        arch: Some(explain.arch.code),
-        uuid: None,
-        ipxe,
-        relay: None,
-        link: None,
-        server_override: None,
-    }
-}
-
-fn known(explain: &Explain, address: Option<Ipv4Addr>) -> Facts {
-    Facts {
-        uuid: explain.uuid.clone(),
-        serial: explain.serial.clone(),
-        manufacturer: explain.vendor.clone(),
-        arch: Some(explain.arch.arch),
-        ip: address,
-        ..Facts::of(explain.mac)
-    }
-}
-
-fn dhcp(
-    explain: &Explain,
-    config: &Config,
-    leases: &mut Leases,
-    client: &Request,
-    server: Ipv4Net,
-    handed: &mut Option<Handed>,
-) -> (Step, Option<decide::Answer>) {
-    let known = known(explain, None);
-    let here = Here {
-        interface: config.interfaces.first().map_or("the interface", String::as_str),
-        addresses: &[server],
-        to: None,
-        port: Port::Server,
-        trust: if config.tls.enabled { &[0; 32] } else { &[] },
-        has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
-        handed: handed.as_ref(),
-        known: Some(&known),
-        now: Timestamp::now(),
-    };
-    let who = match &client.ipxe {
-        Some(_) => "iPXE",
-        None => "the firmware",
-    };
-    let title = format!("{who} sends DHCPDISCOVER ({})", explain.arch);
-    let outcome = decide::decide(config, leases, client, &here);
-    let answer = match outcome.result {
-        Ok(answer) => *answer,
-        Err(why) => return (Step::new(title, [format!("no answer, {}: {why}", why.name())]), None),
-    };
-    // A DISCOVER is not settled yet in full mode; the REQUEST that follows it is.
-    if let Next::Loader { .. } = answer.next {
-        *handed = Some(Handed { at: here.now, features: client.ipxe.clone(), times: 1 });
-    }
-    let mut lines = vec![match config.dhcp.mode {
-        Mode::Full => format!("address {}", answer.reply.yiaddr),
-        Mode::Proxy | Mode::Off => "no address: the site's DHCP server gives that".into(),
-    }];
-    lines.extend(answer.reply.options.iter().map(|(code, value)| option(*code, value)));
-    if let Next::Refused(why) = &answer.next {
-        lines.push(format!("nothing to boot, {}: {why}", why.name()));
-    }
-    (Step::new(title, lines), Some(answer))
-}
-
-/// An option as a person reads it.
-fn option(code: u8, value: &[u8]) -> String {
-    use crate::dhcp::wire::code as c;
-    let name = match code {
-        c::SUBNET_MASK => "subnet mask",
-        c::ROUTER => "router",
-        c::DNS => "DNS",
-        c::HOSTNAME => "host name",
-        c::DOMAIN => "domain",
-        c::MTU => "MTU",
-        c::BROADCAST => "broadcast",
-        c::NTP => "NTP",
-        c::VENDOR => "PXE: take the file named here",
-        c::LEASE_TIME => "lease time (s)",
-        c::SERVER_ID => "server identifier",
-        c::T1 => "renewal time (s)",
-        c::T2 => "rebinding time (s)",
-        c::VENDOR_CLASS => "vendor class",
-        c::BOOTFILE => "boot file",
-        c::IPXE => "iPXE settings",
-        _ => "",
-    };
-    let text = value.strip_suffix(&[0]).unwrap_or(value);
-    let printable = !text.is_empty() && text.iter().all(|b| (0x20..0x7f).contains(b));
-    let shown = match (code, value.len()) {
-        (c::LEASE_TIME | c::T1 | c::T2, 4) => {
-            u32::from_be_bytes([value[0], value[1], value[2], value[3]]).to_string()
-        }
-        (c::MTU, 2) => u16::from_be_bytes([value[0], value[1]]).to_string(),
-        (_, n) if n % 4 == 0 && n > 0 && !printable && code < 60 => value
-            .chunks_exact(4)
-            .map(|a| Ipv4Addr::new(a[0], a[1], a[2], a[3]).to_string())
-            .collect::<Vec<_>>()
-            .join(", "),
-        _ if printable => String::from_utf8_lossy(text).into_owned(),
-        _ => value.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "),
-    };
-    format!("option {code:3}  {name}: {shown}")
-}
-
-fn loader(config: &Config, firmware: &Firmware, file: &str, name: &str) -> Step {
-    let size = match ipxe::get(&config.ipxe, file) {
-        Ok(loader) => format!("{file}, {} KiB", loader.bytes.len() / 1024),
-        Err(why) => format!("{file}: {why}"),
-    };
-    let by = match name.starts_with("http") {
-        true => format!("the loader by HTTP: {name}"),
-        false => format!("the loader by TFTP: {name}"),
-    };
-    Step::new(
-        by,
-        [
-            size,
-            format!("{} is the loader of {} in the firmware table", firmware.loader, firmware.arch),
-        ],
-    )
-}
-
-fn entry(config: &Config, server: Ipv4Net, title: String) -> Step {
-    let base = config.base(server.addr());
-    Step::new(
-        title,
-        [format!("it goes on to {base}/boot/MAC.ipxe with what the machine knows of itself")],
-    )
-}
-
-fn script(
-    explain: &Explain,
-    config: &Config,
-    server: Ipv4Net,
-    address: Option<Ipv4Addr>,
-) -> Vec<Step> {
-    let facts = known(explain, address.or(Some(Ipv4Addr::new(192, 0, 2, 100))));
-    let urls = Urls {
-        base: config.base(server.addr()),
-        http: config.plain_base(server.addr()),
-        address: server.addr().to_string(),
-        token: "TOKEN-OF-THIS-BOOT".into(),
-    };
-    let made = http::make(config, &facts, &Ask::default(), &urls);
-    let mut step = Step::new(format!("iPXE gets the machine's script: {}", made.said), []);
-    step.script = Some(made.script);
-    vec![step]
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::model::event::plain;
@@ -36,6 +36,25 @@ impl Place {
     /// A file as a whole: it could not be read.
     pub fn file(file: &Path) -> Place {
         Place { file: file.into(), line: 1, column: 1, width: 0, text: "".into() }
+    }
+
+    /// No file at all: the fault is not written anywhere.
+    pub fn nowhere() -> Place {
+        Place::file(Path::new(""))
+    }
+
+    fn is_nowhere(&self) -> bool {
+        self.file.as_os_str().is_empty()
+    }
+
+    /// A line and column of a file that somebody else has read; `text` is the whole file. Beyond
+    /// its end it is the file as a whole.
+    pub fn at(file: &Path, text: &str, line: usize, column: usize, width: usize) -> Place {
+        let Some(text) = line.checked_sub(1).and_then(|n| text.lines().nth(n)) else {
+            return Place::file(file);
+        };
+        let text: String = text.chars().take(LINE_LIMIT).map(printable).collect();
+        Place { file: file.into(), line, column: column.max(1), width, text: text.into() }
     }
 
     fn name(&self) -> String {
@@ -103,7 +122,9 @@ impl Finding {
 
     fn draw(&self, level: Level<'_>, colours: bool) -> String {
         let title = level.primary_title(&*self.message);
-        let mut group = if self.place.text.is_empty() {
+        let mut group = if self.place.is_nowhere() {
+            Group::with_title(title)
+        } else if self.place.text.is_empty() {
             let origin = Origin::path(self.place.name());
             title.element(origin.line(self.place.line).char_column(self.place.column))
         } else {
@@ -123,7 +144,10 @@ impl Finding {
 /// `pilotlight.toml:12:7: message (hint)`, on one line.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
+        if !self.place.is_nowhere() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.message)?;
         if let Some(first) = &self.first {
             write!(f, "; the other place is {first}")?;
         }
@@ -253,6 +277,22 @@ mod tests {
         assert_eq!(place.to_string(), "x.toml:2:5");
         assert_eq!(place.width, 3);
         assert_eq!(&place.text[place.bytes()], "\"é\"");
+    }
+
+    #[test]
+    fn a_line_that_somebody_else_counted() {
+        let place = Place::at(Path::new("a.cfg"), "one\n  {{ a.b }}\n", 2, 6, 3);
+        assert_eq!(&place.text[place.bytes()], "a.b");
+        let picture = Finding::new(place, "no such variable", "").picture(false);
+        assert!(picture.contains("--> a.cfg:2:6") && picture.contains("     ^^^"), "{picture}");
+        assert_eq!(Place::at(Path::new("a.cfg"), "one", 9, 1, 1).to_string(), "a.cfg:1:1");
+    }
+
+    #[test]
+    fn what_is_written_nowhere_names_no_file() {
+        let finding = Finding::new(Place::nowhere(), "no loaders", "bring some");
+        assert_eq!(finding.to_string(), "no loaders (bring some)");
+        assert_eq!(finding.picture(false), "error: no loaders\n |\n = help: bring some");
     }
 
     #[test]

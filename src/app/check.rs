@@ -1,0 +1,266 @@
+//! Everything that can be wrong with a configuration and with what it names. Only reads.
+//!
+//! 1. The files themselves; if they cannot be understood, nothing else is said.
+//! 2. What they name on the disk: folders, kernels, initrds, templates, certificates.
+//! 3. Templates, rendered as each machine would be sent them.
+//! 4. Loaders, and what certificates and keys hold.
+//! 5. This machine's interfaces: notes, since a configuration may be meant for another machine.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime};
+
+use crate::boot::render::{Fault, check_templates};
+use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
+use crate::model::firmware::TABLE;
+use crate::model::{Machine, Profile};
+use crate::{boot, ipxe, tls};
+
+/// What `serve` gives the templates of one machine; it then tells the machine that they are at
+/// fault.
+pub const RENDER_TIME: Duration = Duration::from_secs(2);
+/// What `check` gives all the machines of one profile together, at most.
+const RENDER_TIME_OF_ALL: Duration = Duration::from_secs(60);
+
+/// What was found.
+pub struct Checked {
+    /// `None` where the files could not be understood.
+    pub config: Option<Arc<Config>>,
+    pub notes: Vec<Note>,
+    pub errors: Errors,
+}
+
+/// Reads the whole configuration and everything that it names.
+pub fn check(file: Option<&Path>) -> Checked {
+    let (config, notes) = match config::load(file) {
+        Ok((config, notes)) => (Arc::new(config), notes),
+        Err(errors) => return Checked { config: None, notes: Vec::new(), errors },
+    };
+    let errors = config::check_disk(&config).err().unwrap_or_default();
+    let mut look = Look { config: config.clone(), notes, errors: Errors::default(), seen: errors };
+    look.templates();
+    look.loaders();
+    look.certificates();
+    look.interfaces();
+    let Look { notes, errors, seen: mut all, .. } = look;
+    for error in errors.errors {
+        // A template of two profiles has its fault once.
+        let same = |e: &Finding| e.place == error.place && e.message == error.message;
+        if !all.errors.iter().any(same) {
+            all.push(error);
+        }
+    }
+    all.more += errors.more;
+    Checked { config: Some(config), notes, errors: all }
+}
+
+/// What would be served, in three lines.
+pub fn served(config: &Config) -> [String; 3] {
+    let dhcp = match config.dhcp.mode {
+        Mode::Full => {
+            let ranges = config.dhcp.subnets.iter().flat_map(|s| &s.ranges);
+            let free: u64 =
+                ranges.map(|r| u64::from(r.end().to_bits() - r.start().to_bits()) + 1).sum();
+            format!(
+                "full: {} to give in {}, {} reserved",
+                count(free, "address"),
+                count(config.dhcp.subnets.len() as u64, "subnet"),
+                config.machines.iter().filter(|m| m.address.is_some()).count()
+            )
+        }
+        mode => super::mode(mode).to_string(),
+    };
+    let by = match config.tls.enabled {
+        true => format!("HTTPS, port {}", config.http.https_port),
+        false => format!("HTTP, port {}", config.http.port),
+    };
+    [
+        format!("DHCP    {dhcp}"),
+        format!(
+            "boots   {} into {} by {by}",
+            count(config.machines.len() as u64, "machine"),
+            count(config.profiles.len() as u64, "profile"),
+        ),
+        format!(
+            "others  a menu of {}, and their local disk after {}",
+            count(boot::decide::offered(config).count() as u64, "profile"),
+            humantime::format_duration(config.menu.timeout)
+        ),
+    ]
+}
+
+/// `1 profile`, `2 profiles`, `no profiles`.
+pub fn count(n: u64, what: &str) -> String {
+    let plural = if what.ends_with("ss") { "es" } else { "s" };
+    match n {
+        0 => format!("no {what}{plural}"),
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}{plural}"),
+    }
+}
+
+/// What `work` gives, unless it takes longer than `limit`. A template can loop for as long as it
+/// likes; the thread that is then left behind ends with the process.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    // Nobody waits for it any more: nothing to tell.
+    let work = move || drop(tell.send(work()));
+    std::thread::Builder::new().spawn(work).ok()?;
+    told.recv_timeout(limit).ok()
+}
+
+struct Look {
+    config: Arc<Config>,
+    notes: Vec<Note>,
+    errors: Errors,
+    /// What the disk's check has said already.
+    seen: Errors,
+}
+
+impl Look {
+    fn err(&mut self, place: Place, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.errors.push(Finding::new(place, message, hint));
+    }
+
+    fn note(&mut self, place: Place, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.notes.push(Finding::new(place, message, hint));
+    }
+
+    fn is_told(&self, key: &str) -> bool {
+        let place = self.config.place(key);
+        self.seen.errors.iter().any(|e| e.place == place)
+    }
+
+    fn templates(&mut self) {
+        let config = self.config.clone();
+        for (n, profile) in config.profiles.iter().enumerate() {
+            let answer = |a: &crate::model::profile::Answer| {
+                self.is_told(&format!("profile/{}/answer/{}", profile.name, a.name))
+            };
+            if profile.answers.iter().any(answer) {
+                continue;
+            }
+            let of_it = |m: &&Machine| m.profile.as_ref() == Some(&profile.name);
+            let machines = u32::try_from(config.machines.iter().filter(of_it).count());
+            let limit = RENDER_TIME
+                .saturating_mul(machines.unwrap_or(u32::MAX).saturating_add(1))
+                .min(RENDER_TIME_OF_ALL);
+            let theirs = config.clone();
+            match within(limit, move || check_templates(&theirs, &theirs.profiles[n])) {
+                Some(faults) => faults.into_iter().for_each(|f| self.fault(profile, f)),
+                None => self.err(
+                    config.place(&format!("profile/{}", profile.name)),
+                    format!("the templates of this profile take more than {} s", limit.as_secs()),
+                    "a loop in one of them does not end",
+                ),
+            }
+        }
+    }
+
+    fn fault(&mut self, profile: &Profile, Fault { error, machine }: Fault) {
+        let name = &profile.name;
+        let place = match error.part.as_deref() {
+            Some("") => self.config.place(&format!("profile/{name}")),
+            Some(part) => self.config.place(&format!("profile/{name}/{part}")),
+            None => {
+                let file = Path::new(&error.file);
+                // What cannot be read again has no picture.
+                let text = boot::disk::read_template(file).unwrap_or_default();
+                Place::at(file, &text, error.line, error.column, error.width)
+            }
+        };
+        let hint = match machine {
+            Some(machine) => format!("as machine {machine} would be sent it, by profile {name}"),
+            None => format!("as whoever chooses profile {name} would be sent it"),
+        };
+        self.err(place, error.message, hint);
+    }
+
+    fn loaders(&mut self) {
+        let config = self.config.clone();
+        let by_arch = config.ipxe.loaders.iter().map(|(a, f)| (format!("loader/{a}"), f));
+        let own = config
+            .machines
+            .iter()
+            .filter_map(|m| Some((format!("machine/{}/loader", m.name), m.loader.as_ref()?)));
+        for (key, file) in by_arch.chain(own) {
+            if let Err(why) = ipxe::get(&config.ipxe, file) {
+                self.err(config.place(&key), why.to_string(), self.known_loaders());
+            }
+        }
+        let held = |f| ipxe::get(&config.ipxe, ipxe::loader_for(&config.ipxe, f, None)).is_ok();
+        if !TABLE.iter().any(held) && !self.is_told("ipxe") {
+            let place = match &config.ipxe.dir {
+                Some(_) => config.place("ipxe"),
+                None => Place::nowhere(),
+            };
+            self.err(
+                place,
+                "there is no loader for any architecture: no machine can be booted",
+                "build again after ./scripts/loaders, or name a folder of them by [ipxe] dir",
+            );
+        }
+    }
+
+    fn known_loaders(&self) -> String {
+        let all: Vec<&str> = ipxe::embedded().iter().map(|e| e.name).collect();
+        match all.is_empty() {
+            true => "this build holds none".into(),
+            false => format!("this build holds {}", all.join(", ")),
+        }
+    }
+
+    fn certificates(&mut self) {
+        let config = self.config.clone();
+        let own = config.tls.own.is_some();
+        if !(own || config.tls.enabled)
+            || ["certificate", "key", "root"].iter().any(|key| self.is_told(key))
+        {
+            return;
+        }
+        let Err(why) = tls::check(&config.tls, &config.state_dir, &[], SystemTime::now()) else {
+            return;
+        };
+        let place = config.place(if own { "certificate" } else { "tls" });
+        match &why {
+            // `check` need not run as the user that serves.
+            tls::Error::Owner { .. } => {
+                self.note(place, why.to_string(), "");
+            }
+            tls::Error::Io { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied && !own =>
+            {
+                self.note(place, why.to_string(), "`sudo pilotlight check` can look at it");
+            }
+            _ => self.err(place, why.to_string(), ""),
+        }
+    }
+
+    fn interfaces(&mut self) {
+        let config = self.config.clone();
+        for name in &config.interfaces {
+            let place = config.place(&format!("interface/{name}"));
+            match super::interfaces(std::slice::from_ref(name)) {
+                Err(why) => self.note(place, format!("{why:#}"), "on this machine, as it is now"),
+                Ok(found) => {
+                    let subnets = &config.dhcp.subnets;
+                    let here = found.iter().flat_map(|i| &i.addresses);
+                    let served =
+                        here.clone().any(|n| subnets.iter().any(|s| s.network.contains(&n.addr())));
+                    if config.dhcp.mode == Mode::Full && !served {
+                        let at: Vec<String> = here.map(ToString::to_string).collect();
+                        let message = format!(
+                            "no [[subnet]] holds an address of {name} ({}): only relayed machines \
+                             get one",
+                            at.join(", ")
+                        );
+                        self.note(place, message, "declare a [[subnet]] with that network");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which `[[machine]]` it is and by what, or why it is none.
+
+use std::cmp::Reverse;
+
+use crate::app::count;
+use crate::config::Config;
+use crate::model::{Facts, Mac, Machine, Match, machine};
+
+/// Hex digits out of 12 that two addresses share before one is likely meant for the other: a slip
+/// of the hand, or two digits turned round.
+const NEAR: usize = 10;
+
+pub fn tell(config: &Config, facts: &Facts) -> Vec<String> {
+    let place = |m: &Machine| config.place(&format!("machine/{}", m.name));
+    if let Some(m) = machine::find(&config.machines, facts) {
+        let by = compare(&m.matches, facts).agree.join(", ");
+        let mut said = vec![format!("It is [[machine]] {} at {}, by its {by}.", m.name, place(m))];
+        if m.matches.serial.is_some() || m.matches.vendor.is_some() {
+            said.push(
+                "Serial and vendor are known once iPXE has told them; until then it is \
+                 recognised by MAC, UUID and architecture alone."
+                    .into(),
+            );
+        }
+        return said;
+    }
+    let nearest = config
+        .machines
+        .iter()
+        .map(|m| (m, compare(&m.matches, facts)))
+        .filter(|(_, c)| !c.agree.is_empty() || c.mac_digits >= NEAR)
+        // The first of those that are as near as any.
+        .min_by_key(|(_, c)| {
+            let digits = if c.mac_digits >= NEAR { c.mac_digits } else { 0 };
+            (Reverse((digits, c.agree.len())), c.differ.len())
+        });
+    vec![match (config.machines.len(), nearest) {
+        (0, _) => "No [[machine]] is declared, so it is an unknown one.".into(),
+        (_, Some((m, c))) => format!(
+            "No [[machine]] matches. The nearest is {} at {}, but {}.",
+            m.name,
+            place(m),
+            c.differ.join(", and ")
+        ),
+        (n, None) => {
+            format!("No [[machine]] matches; of {} none comes near.", count(n as u64, "machine"))
+        }
+    }]
+}
+
+/// What of a match agrees with the facts, and what does not.
+#[derive(Default)]
+struct Compared {
+    agree: Vec<&'static str>,
+    differ: Vec<String>,
+    /// Hex digits of an exact MAC address that are the same.
+    mac_digits: usize,
+}
+
+fn compare(wanted: &Match, facts: &Facts) -> Compared {
+    let mut found = Compared::default();
+    if let Some(pattern) = &wanted.mac {
+        let digits = |m: Mac| m.0.into_iter().flat_map(|b| [b >> 4, b & 15]);
+        let same = |m: Mac| digits(m).zip(digits(facts.mac)).filter(|(a, b)| a == b).count();
+        found.mac_digits = pattern.exact().map_or(0, same);
+        match pattern.matches(facts.mac) {
+            true => found.agree.push("mac"),
+            false => found.differ.push(format!("its mac is {pattern}")),
+        }
+    }
+    let texts = [
+        ("uuid", &wanted.uuid, &facts.uuid),
+        ("serial", &wanted.serial, &facts.serial),
+        ("vendor", &wanted.vendor, &facts.manufacturer),
+    ];
+    for (name, want, have) in texts {
+        let Some(want) = want else { continue };
+        match have {
+            Some(have) if have.trim().eq_ignore_ascii_case(want.trim()) => found.agree.push(name),
+            Some(have) => found.differ.push(format!("its {name} is {want:?} and not {have:?}")),
+            None => found.differ.push(format!("its {name} is {want:?} (here --{name} tells it)")),
+        }
+    }
+    if let Some(want) = wanted.arch {
+        match facts.arch {
+            Some(have) if have == want => found.agree.push("arch"),
+            have => {
+                found.differ.push(format!("its arch is {want} and not {}", have.unwrap_or("known")))
+            }
+        }
+    }
+    found
+}
