@@ -321,10 +321,9 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
     ];
     match crate::ipxe::VERSION {
         "" => lines.push("this build holds no iPXE loaders: scripts/loaders brings them".into()),
-        version => lines.push(format!(
-            "iPXE loaders: Debian's {}",
-            version.split(' ').next().unwrap_or_default()
-        )),
+        version => {
+            lines.push(format!("iPXE loaders: {}", version.split(' ').next().unwrap_or(version)))
+        }
     }
     lines
 }

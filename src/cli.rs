@@ -224,12 +224,18 @@ fn is_closed_pipe(why: &anyhow::Error) -> bool {
 /// A configuration that lies where the package puts it is read only if it is named; whoever forgets
 /// that would look for the mistake elsewhere.
 fn remind(config: Option<&Path>) {
-    if config.is_none() && Path::new(INSTALLED).exists() {
-        output::complain(&format!(
-            "without --config this is the default configuration; {INSTALLED} is there and was not \
-             read"
-        ));
+    if let Some(words) = forgotten(config, Path::new(INSTALLED)) {
+        output::complain(&words);
     }
+}
+
+fn forgotten(config: Option<&Path>, installed: &Path) -> Option<String> {
+    (config.is_none() && installed.exists()).then(|| {
+        let installed = installed.display();
+        format!(
+            "this is the default configuration; --config {installed} reads the one that is there"
+        )
+    })
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
@@ -261,4 +267,25 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pilotlight", &mut text);
     Ok(output::print(&String::from_utf8(text)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_installed_configuration_is_not_forgotten_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let installed = dir.path().join("pilotlight.toml");
+        assert_eq!(forgotten(None, &installed), None);
+        std::fs::write(&installed, "").unwrap();
+        let said = forgotten(None, &installed).unwrap();
+        assert!(said.contains(&format!("--config {}", installed.display())), "{said}");
+        assert_eq!(forgotten(Some(&installed), &installed), None);
+    }
 }

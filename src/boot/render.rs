@@ -15,6 +15,7 @@ use super::disk;
 use super::script::{self, Fetch, For};
 use super::value::{IpxeValue, ipxe_value, ipxe_word};
 use crate::config::Config;
+use crate::config::report::ERROR_LIMIT;
 use crate::model::profile::{Answer, Source};
 use crate::model::{Facts, Mac, Machine, Profile, Why};
 
@@ -302,6 +303,10 @@ pub fn check_templates(config: &Config, profile: &Profile) -> Vec<Fault> {
     let undeclared = offered(config).any(|p| p.name == profile.name) || declared.is_empty();
     let mut wrong: Vec<Fault> = Vec::new();
     for machine in declared.into_iter().chain(undeclared.then_some(None)) {
+        // A value that is wrong for each machine is another fault each time.
+        if wrong.len() >= ERROR_LIMIT {
+            break;
+        }
         for error in faults(machine, profile, &templates) {
             if !wrong.iter().any(|w| w.error == error) {
                 wrong.push(Fault { error, machine: machine.map(|m| m.name.clone()) });

@@ -107,7 +107,8 @@ fn until(then: Timestamp, now: Timestamp) -> String {
         _ => format!("{} d {} h", n / 86_400, n % 86_400 / 3600),
     };
     match seconds {
-        0.. => format!("in {span}"),
+        0 => "now".into(),
+        1.. => format!("in {span}"),
         _ => format!("{span} ago"),
     }
 }
@@ -176,7 +177,7 @@ mod tests {
     fn a_time_is_told_by_its_two_largest_units() {
         let now = Timestamp::UNIX_EPOCH;
         for (seconds, want) in [
-            (0, "in 0 s"),
+            (0, "now"),
             (59, "in 59 s"),
             (-1, "1 s ago"),
             (60, "in 1 min"),
