@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pilotlight::config::{Config, Folder, Ipxe};
@@ -14,6 +14,7 @@ use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::Ledger;
 use pilotlight::model::profile::{Answer, Source};
 use pilotlight::model::{Mac, Machine, Match, Profile, Stage};
+use pilotlight::tls::Tls;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -22,6 +23,8 @@ use tempfile::TempDir;
 struct Server {
     dir: TempDir,
     url: String,
+    /// The same door without TLS; [`Server::url`] where there is none.
+    plain: String,
     admin: String,
     config: Arc<ArcSwap<Config>>,
     ledger: Arc<Ledger>,
@@ -70,6 +73,10 @@ fn mac(last: u8) -> Mac {
 
 impl Server {
     fn new() -> Server {
+        Server::open(false)
+    }
+
+    fn open(tls: bool) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         let own = dir.path().join("loaders");
@@ -117,14 +124,26 @@ impl Server {
             ],
             ..Config::default()
         };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (url, admin_url) =
-            (format!("http://127.0.0.1:{port}"), format!("http://{}", admin.local_addr().unwrap()));
+        let bind = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            (listener, port)
+        };
+        let ((listener, port), (secure, https_port), (admin, admin_port)) =
+            (bind(), bind(), bind());
+        let mut doors = vec![(listener, None)];
+        let plain = format!("http://127.0.0.1:{port}");
+        let mut url = plain.clone();
+        if tls {
+            let ours = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+            let tls = Tls::open(&config.tls, dir.path(), &ours, SystemTime::now()).unwrap();
+            doors.push((secure, Some(tls.server_config())));
+            url = format!("https://127.0.0.1:{https_port}");
+        }
+        let admin_url = format!("http://127.0.0.1:{admin_port}");
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ledger = Arc::new(Ledger::new());
-        let door = Door { http_port: port, https_port: 443, tls: false };
+        let door = Door { http_port: port, https_port, tls };
         let web = Web::new(
             config.clone(),
             ledger.clone(),
@@ -133,9 +152,17 @@ impl Server {
             Box::new(|| serde_json::json!([])),
         );
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let running =
-            runtime.block_on(async { start(web, vec![(listener, None)], Some(admin)).unwrap() });
-        Server { dir, url, admin: admin_url, config, ledger, running: Some(running), runtime }
+        let running = runtime.block_on(async { start(web, doors, Some(admin)).unwrap() });
+        Server {
+            dir,
+            url,
+            plain,
+            admin: admin_url,
+            config,
+            ledger,
+            running: Some(running),
+            runtime,
+        }
     }
 
     fn curl(&self, path: &str, args: &[&str]) -> Answer200 {
@@ -194,7 +221,17 @@ impl Answer200 {
 
 fn curl(url: &str, args: &[&str]) -> Answer200 {
     let out = Command::new("curl")
-        .args(["-sS", "-i", "--path-as-is", "--noproxy", "*", "--max-time", "20", "--globoff"])
+        .args([
+            "-sS",
+            "-i",
+            "-k",
+            "--path-as-is",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "20",
+            "--globoff",
+        ])
         .args(args)
         .arg(url)
         .output()
@@ -351,6 +388,42 @@ fn a_template_that_does_not_end_costs_other_profiles_nothing() {
     fs::write(server.dir.path().join("broken"), "fine").unwrap();
     server.config.store(Arc::new((*server.config.load_full()).clone()));
     assert!(server.script(3, "").contains("\nboot"));
+}
+
+#[test]
+fn with_tls_what_is_one_machines_own_does_not_travel_in_the_clear() {
+    let server = Server::open(true);
+    let script = server.script(1, "");
+    let paths = ["linux", "preseed"].map(|part| server.url_in(&script, part));
+    let own = format!("/boot/{}.ipxe", mac(1).hexhyp());
+    for path in paths.iter().chain([&own]) {
+        assert_eq!(server.curl(path, &[]).status, 200, "{path}");
+        for args in
+            [&[][..], &["-I"], &["-H", "Range: bytes=0-1"], &["-H", "X-Forwarded-Proto: https"]]
+        {
+            let answer = curl(&format!("{}{path}", server.plain), args);
+            assert_eq!((answer.status, answer.header("location")), (403, None), "{answer:?}");
+            let why = format!("this travels by HTTPS only: {}{path}\n", server.url);
+            assert!(answer.body == why || args == ["-I"], "{answer:?}");
+        }
+        // Encoded otherwise it is the same path, or none.
+        let other = path.replacen("/b/", "/%62/", 1).replacen("/boot/", "/%62oot/", 1);
+        assert!(matches!(curl(&format!("{}{other}", server.plain), &[]).status, 403 | 404));
+    }
+    let refused = server.ledger.refusals();
+    assert!(refused.iter().any(|((_, name), times)| *name == "https-only" && *times >= 12));
+    // What a firmware without our root must have, and what is anybody's.
+    let preseed = server.get(&paths[1]);
+    let words = preseed.split_whitespace();
+    let report = words.filter(|w| w.starts_with(&server.plain)).find(|w| w.contains("/report"));
+    let public =
+        ["/", "/boot.ipxe", "/loader/autoexec.ipxe", "/loader/snponly.efi", "/files/debian/digits"];
+    for path in
+        public.map(|p| format!("{}{p}", server.plain)).iter().map(String::as_str).chain(report)
+    {
+        assert_eq!(curl(path, &[]).status, 200, "{path}");
+    }
+    assert!(report.is_some(), "{preseed}");
 }
 
 #[test]
