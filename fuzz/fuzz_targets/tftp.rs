@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
+use pilotlight::model::Why as _;
 use pilotlight::tftp::Ask;
 use pilotlight::tftp::decide::{Caps, Flight, Step, Transfer, WINDOW_LIMIT};
 use pilotlight::tftp::desk::{Admit, Desk, Key, Limits};
@@ -47,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
                 step = desk.ack(key, number, now).ok().map(|step| (key, step));
             }
             Ok(Packet::Error { .. }) => drop(desk.end(key)),
-            Err(why) => drop((why.to_string(), why.word(), why.code())),
+            Err(why) => drop((why.to_string(), why.name(), why.code())),
         }
         now += Duration::from_millis(u64::from(ms) * 20);
         while let Some((key, what)) = step.take().or_else(|| desk.tick(now)) {
