@@ -645,7 +645,7 @@ fn a_storm_of_hostile_datagrams_costs_nothing() {
     .map(Datagram::bytes)
     .collect();
     let tftp: Vec<Vec<u8>> = [
-        &b"\0\x01undionly.kpxe\0octet\0blksize\01428\0tsize\00\0windowsize\04\0"[..],
+        &b"\0\x01undionly.kpxe\0octet\0blksize\x001428\0tsize\x000\0windowsize\x004\0"[..],
         b"\0\x01autoexec.ipxe\0netascii\0",
         b"\0\x01\\../../etc/passwd\0octet\0",
         b"\0\x02upload\0octet\0",
