@@ -53,12 +53,6 @@ pub struct NoInterface(String);
 pub fn find(names: &[String]) -> anyhow::Result<Vec<Interface>> {
     let mut all = all()?;
     if names.is_empty() {
-        if all.values().all(|i| i.addresses.is_empty()) {
-            bail!(
-                "no interface here has an IPv4 address, and machines need one of ours to come to: \
-                 `ip address add 10.0.0.1/24 dev NAME` gives it one, `ip link` lists the names"
-            );
-        }
         let mut text = String::from(
             "which network shall be served? Name the interface, so that it is never the wrong one:",
         );
