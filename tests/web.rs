@@ -296,8 +296,8 @@ fn from_the_entry_script_to_the_report() {
     let shows = |text: &str| timeline.iter().position(|e| e.contains(text)).unwrap_or(999);
     let steps = [
         "boots profile web",
-        "GET debian/amd64/linux (300000 bytes)",
-        "sent debian/amd64/linux (300000 bytes in",
+        "GET debian/amd64/linux (300 kB)",
+        "sent debian/amd64/linux (300 kB in",
         "GET debian/amd64/initrd.gz",
         "GET preseed.cfg",
         "report done",

@@ -12,7 +12,7 @@ use crate::boot::render::{self, Scene};
 use crate::boot::script::{self, For};
 use crate::boot::{Ask, Decision, Urls, decide};
 use crate::config::Config;
-use crate::model::event::plain;
+use crate::model::event::{plain, size};
 use crate::model::{Facts, Mac, Machine, Profile, Stage, machine};
 use crate::{ipxe, media};
 
@@ -177,7 +177,7 @@ pub async fn loader(
         if loader.name.ends_with(".efi") { "application/efi" } else { "application/octet-stream" };
     let etag = loader.etag();
     let what = if req.method() == "HEAD" { "HEAD" } else { "GET" };
-    let detail = format!("{} ({} bytes)", req.path(), loader.bytes.len());
+    let detail = format!("{} ({})", req.path(), size(loader.bytes.len() as u64));
     web.record(web.machine_of(&req), Stage::Loader, what, detail);
     let same = req
         .headers()
@@ -228,7 +228,7 @@ pub async fn answer(
     };
     let text = web.renders.run(&config, &boot.profile, job).await?;
     let said = match &text {
-        Ok(text) => format!("{asked} ({} bytes)", text.len()),
+        Ok(text) => format!("{asked} ({})", size(text.len() as u64)),
         Err(no) => format!("{asked}: {no}"),
     };
     web.record(Some(boot.mac), Stage::Answer, "GET", said);

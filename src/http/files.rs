@@ -18,6 +18,7 @@ use super::Web;
 use super::error::No;
 use crate::config::Config;
 use crate::media::{self, Entry, Found, LISTED};
+use crate::model::event::size;
 use crate::model::profile::Source;
 use crate::model::{Mac, Profile, Stage};
 
@@ -47,7 +48,7 @@ pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespon
     };
     let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
     let what =
-        format!("{shown} ({total} bytes{}{})", range.map_or("", |_| ", "), range.unwrap_or(""));
+        format!("{shown} ({}{}{})", size(total), range.map_or("", |_| ", "), range.unwrap_or(""));
     web.record(Some(boot.mac), stage, "GET", what);
     Ok(answer.map_body(|_, inner| {
         let began = Instant::now();
@@ -191,10 +192,13 @@ impl Drop for Told {
     fn drop(&mut self) {
         let (sent, total, took) = (self.sent, self.total, self.began.elapsed());
         let shown = std::mem::take(&mut self.shown);
+        let seconds = took.as_secs_f64();
         let (what, detail) = if sent >= total {
-            ("sent", format!("{shown} ({total} bytes in {:.3} s)", took.as_secs_f64()))
+            let rate = size((total as f64 / seconds.max(0.001)) as u64);
+            ("sent", format!("{shown} ({} in {seconds:.2} s, {rate}/s)", size(total)))
         } else {
-            ("cut", format!("{shown} (after {sent} of {total} bytes, {:.1} s)", took.as_secs_f64()))
+            let (sent, total) = (size(sent), size(total));
+            ("cut", format!("{shown} (after {sent} of {total}, {seconds:.1} s)"))
         };
         self.web.record(Some(self.mac), self.stage, what, detail);
     }

@@ -80,6 +80,24 @@ pub trait Why: std::fmt::Display {
     }
 }
 
+/// A number of bytes as people read it, in decimal units, three digits: `296 kB`, `8.22 MB`.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["bytes", "kB", "MB", "GB"] {
+        if value < 999.5 {
+            let digits = match unit {
+                "bytes" => 0,
+                _ if value < 9.995 => 2,
+                _ if value < 99.95 => 1,
+                _ => 0,
+            };
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.2} TB")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +107,24 @@ mod tests {
         use Stage::*;
         for stage in [Firmware, Loader, Ipxe, Script, Kernel, Initrd, Answer, System] {
             assert_eq!(serde_json::json!(stage), stage.word());
+        }
+    }
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let table = [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.00 kB"),
+            (296_448, "296 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (8_222_656, "8.22 MB"),
+            (41_000_000_000, "41.0 GB"),
+            (u64::MAX, "18446744.07 TB"),
+        ];
+        for (bytes, shown) in table {
+            assert_eq!(size(bytes), shown);
         }
     }
 

@@ -24,6 +24,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::event::size;
+
 pub use why::{Refusal, Why};
 pub use wire::{Mode, Options};
 
@@ -124,10 +126,10 @@ impl fmt::Display for Seen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Seen::Started { bytes, blksize, windowsize } => {
-                write!(f, "{bytes} bytes in blocks of {blksize}, {windowsize} at a time")
+                write!(f, "{} in blocks of {blksize}, {windowsize} at a time", size(*bytes))
             }
             Seen::Done { bytes, took, resent } => {
-                write!(f, "{bytes} bytes sent in {:.2} s", took.as_secs_f64())?;
+                write!(f, "{} sent in {:.2} s", size(*bytes), took.as_secs_f64())?;
                 match resent {
                     0 => Ok(()),
                     n => write!(f, ", {n} blocks more than once"),
