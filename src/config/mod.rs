@@ -199,13 +199,13 @@ impl Config {
     /// `http://ADDRESS[:PORT]`: loaders and reports, which the firmware and a small installer must
     /// be able to fetch.
     pub fn plain_base(&self, address: Ipv4Addr) -> String {
-        base("http", address, self.http.port, 80)
+        origin("http", address, self.http.port)
     }
 
     /// Where scripts, kernels and answers come from: by HTTPS as soon as that is on.
     pub fn base(&self, address: Ipv4Addr) -> String {
         match self.tls.enabled {
-            true => base("https", address, self.http.https_port, 443),
+            true => origin("https", address, self.http.https_port),
             false => self.plain_base(address),
         }
     }
@@ -225,9 +225,10 @@ impl Config {
     }
 }
 
-fn base(scheme: &str, address: Ipv4Addr, port: u16, usual: u16) -> String {
-    match port == usual {
-        true => format!("{scheme}://{address}"),
-        false => format!("{scheme}://{address}:{port}"),
+/// `http://HOST`, with the port where it is not the scheme's own.
+pub fn origin(scheme: &str, host: impl std::fmt::Display, port: u16) -> String {
+    match (scheme, port) {
+        ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{host}:{port}"),
     }
 }

@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::boot::Urls;
-use crate::config::Config;
+use crate::config::{Config, origin};
 use crate::ledger::Ledger;
 use crate::model::{Event, Mac, Stage};
 
@@ -92,15 +92,11 @@ impl Door {
             IpAddr::V6(v6) => format!("[{v6}]"),
             v4 => v4.to_string(),
         };
-        let url = |scheme: &str, port: u16, default: u16| {
-            if port == default {
-                format!("{scheme}://{host}")
-            } else {
-                format!("{scheme}://{host}:{port}")
-            }
+        let http = origin("http", &host, self.http_port);
+        let base = match self.tls {
+            true => origin("https", &host, self.https_port),
+            false => http.clone(),
         };
-        let http = url("http", self.http_port, 80);
-        let base = if self.tls { url("https", self.https_port, 443) } else { http.clone() };
         Urls { base, http, address: local.to_canonical().to_string(), token: token.into() }
     }
 }
