@@ -136,6 +136,8 @@ TOML
 
 proxy() { printf "[dhcp]\nmode = \"proxy\"\n\n"; }
 
+older() { printf "\n[ipxe]\ndir = \"%s\"\n\n" "$cache/loaders-13"; }
+
 https() { printf "\n[tls]\nenabled = true\n\n"; }
 
 # The machine is declared and boots the guest; $more are further arguments for its kernel.
