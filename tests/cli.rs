@@ -346,10 +346,10 @@ fn timelines_and_leases_fit_80_columns() {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines[0], format!("{MAC}  web1, Maker?[2J, uefi-x64, 1 min ago"));
         for (start, rest) in [
-            (" 0.000", "firmware   DHCPDISCOVER from"),
-            (" 0.002", "firmware   DHCPOFFER on 10.0.0.112"),
-            (" 3.904", "loader     TFTP snponly.efi"),
-            (" 4.412", "kernel     GET"),
+            (" 0.000", "firmware  DHCPDISCOVER from"),
+            (" 0.002", "firmware  DHCPOFFER on 10.0.0.112"),
+            (" 3.904", "loader    TFTP snponly.efi"),
+            (" 4.412", "kernel    GET"),
         ] {
             let found = lines.iter().any(|l| l.starts_with(start) && l.contains(rest));
             assert!(found, "{start} {rest}:\n{said}");

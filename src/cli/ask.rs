@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use super::output::{self, COLUMNS};
 use crate::model::Mac;
 use crate::model::event::plain;
 
+/// A line below the head of a table and no other: a timeline of twenty entries stays on one screen.
+const HEAD_LINE: &str = "     ─             ";
 /// More than 20,000 machines with full timelines.
 const LIMIT: u64 = 512 * 1024 * 1024;
 /// Characters of one text that is shown: machines' makers write what they like.
@@ -43,7 +45,7 @@ fn get(server: &str, path: &str) -> anyhow::Result<Value> {
 /// A table whose first `fixed` columns are never broken, and that fits the terminal, or paper.
 fn table(head: &[&str], fixed: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(HEAD_LINE);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         table.set_width(COLUMNS as u16);
