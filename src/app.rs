@@ -243,7 +243,6 @@ async fn until_told(
                 reloads.reload("SIGHUP");
             }
             _ = told.files.changed() => {
-                told.files = reload::Files::watch(file);
                 reloads.reload("a change");
             }
             _ = watch.tick() => {

@@ -1,20 +1,22 @@
 //! The configuration, read again while it is in use.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
-use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Options;
 use crate::config::Config;
 use crate::dhcp::serve::Dhcp;
 
-/// An editor writes a file in several steps; what comes within this time is one change.
-const SETTLE: Duration = Duration::from_millis(300);
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Entries of the folder of more that are looked at.
+const FILES: usize = 4096;
 
 pub struct Reload {
     pub options: Options,
@@ -79,62 +81,65 @@ impl Reload {
     }
 }
 
-/// A watch over the folders of the configuration's files: editors put a new file in the old one's
-/// place, which a watch on the file would not see.
+/// Notices that a file of the configuration has changed, by looking: once a second at a handful of
+/// files costs less than inotify does in a folder where a log grows, and sees what inotify does
+/// not (network file systems, folders that come later, links that are turned round).
 pub struct Files {
-    changes: mpsc::Receiver<()>,
-    // Ends the watch when it is dropped.
-    _debouncer: Option<Debouncer<notify::RecommendedWatcher, RecommendedCache>>,
+    main: Option<PathBuf>,
+    seen: Look,
+    /// What the last look found, where that was new: an editor writes a file in several steps, and
+    /// only what two looks find alike is a change.
+    settling: Option<Look>,
+    looks: Interval,
 }
 
+/// Each file, with what tells one content from another without reading it.
+type Look = BTreeMap<PathBuf, (u64, u64, SystemTime)>;
+
 impl Files {
-    /// Watches the file, and the folder of more beside it, which may come later or go: to be
-    /// called again after each change, *before* the files are read, so that no change is missed.
+    /// To be called *before* the files are read, so that no change is missed.
     pub fn watch(main: Option<&Path>) -> Files {
-        let (tell, changes) = mpsc::channel(1);
-        let Some(main) = main else { return Files { changes, _debouncer: None } };
-        // Where the name is, and where it leads if it is a symbolic link.
-        let named = main.file_name().and_then(|name| Some(folder(main)?.join(name)));
-        let files: BTreeSet<PathBuf> = named.into_iter().chain(main.canonicalize().ok()).collect();
-        let more = files.iter().find(|f| f.file_name() == main.file_name());
-        let more = more.map(|f| f.with_extension("d")).unwrap_or_default();
-        let mut folders: BTreeSet<PathBuf> =
-            files.iter().filter_map(|f| f.parent().map(Into::into)).collect();
-        folders.extend(more.is_dir().then(|| more.clone()));
-        let heard = move |events: DebounceEventResult| {
-            let ours = |p: &PathBuf| {
-                let toml = p.extension().is_some_and(|e| e == "toml");
-                files.contains(p) || *p == more || toml && p.parent() == Some(&more)
-            };
-            // Reading a file is an event too; only what changes one is a change.
-            let changed = |e: &notify_debouncer_full::DebouncedEvent| {
-                !e.kind.is_access() && e.paths.iter().any(ours)
-            };
-            if events.is_ok_and(|all| all.iter().any(changed)) {
-                // One change that waits stands for all.
-                let _ = tell.try_send(());
-            }
-        };
-        let debouncer = new_debouncer(SETTLE, None, heard).and_then(|mut d| {
-            folders.iter().try_for_each(|f| d.watch(f, notify::RecursiveMode::NonRecursive))?;
-            Ok(d)
-        });
-        let debouncer = debouncer.inspect_err(|e| {
-            tracing::warn!(target: "pilotlight", "changes of the configuration are not seen, SIGHUP still works: {e}");
-        });
-        Files { changes, _debouncer: debouncer.ok() }
+        let mut looks = tokio::time::interval(LOOK);
+        // A machine that slept has nothing to catch up with.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Files { main: main.map(Into::into), seen: look(main), settling: None, looks }
     }
 
-    /// Returns when a file has changed; never, where there is nothing to watch.
+    /// Returns when a file has changed, come or gone; never, where there is nothing to watch.
+    /// Dropped and called again, it goes on where it was.
     pub async fn changed(&mut self) {
-        if self._debouncer.is_none() || self.changes.recv().await.is_none() {
+        if self.main.is_none() {
             std::future::pending::<()>().await;
+        }
+        loop {
+            self.looks.tick().await;
+            let now = look(self.main.as_deref());
+            if now == self.seen {
+                self.settling = None;
+            } else if self.settling.as_ref() == Some(&now) {
+                self.settling = None;
+                self.seen = now;
+                return;
+            } else {
+                self.settling = Some(now);
+            }
         }
     }
 }
 
-fn folder(file: &Path) -> Option<PathBuf> {
-    let parent = file.parent()?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    parent.canonicalize().ok()
+/// The file and those of the folder of more beside it, as they are now; what cannot be read is not
+/// there, which is a change too.
+fn look(main: Option<&Path>) -> Look {
+    let Some(main) = main else { return Look::new() };
+    let more = std::fs::read_dir(main.with_extension("d")).into_iter().flatten();
+    let more = more.flatten().map(|entry| entry.path()).take(FILES);
+    let more = more.filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    std::iter::once(main.to_path_buf())
+        .chain(more)
+        .filter_map(|path| {
+            let about = std::fs::metadata(&path).ok()?;
+            let changed = about.modified().ok()?;
+            Some((path, (about.ino(), about.len(), changed)))
+        })
+        .collect()
 }
