@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::error::No;
 use crate::config::Config;
 
 /// At once.
 const PLACES: usize = 4;
-/// For one, waiting for its place included.
+/// To wait for a place, and then for the job itself: two times, so that a queue of requests never
+/// looks like a template that does not end.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 pub struct Renders {
@@ -42,8 +43,7 @@ impl Renders {
         profile: &str,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, No> {
-        let deadline = Instant::now() + DEADLINE;
-        let place = timeout_at(deadline, self.places.acquire()).await;
+        let place = timeout(DEADLINE, self.places.acquire()).await;
         let _place = place.map_err(|_| No::Slow)?.map_err(|_| No::Slow)?;
         if self.is_endless(config, profile) {
             return Err(No::Endless(profile.into()));
@@ -54,7 +54,7 @@ impl Renders {
             .name("render".into())
             .spawn(move || done.send(job()))
             .map_err(|_| No::Slow)?;
-        match timeout_at(deadline, result).await {
+        match timeout(DEADLINE, result).await {
             Ok(result) => result.map_err(|_| No::Slow),
             Err(_) => {
                 self.remember(config, profile);
