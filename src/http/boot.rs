@@ -44,9 +44,8 @@ pub async fn script(
     let mac: Mac = mac.parse()?;
     let (facts, ask) = query::read(mac, req.query_string(), peer(&req));
     let now = Timestamp::now();
-    web.ledger.learn(facts.clone(), now);
     // What DHCP has told of it counts, too: an old iPXE says less than its firmware did.
-    let facts = web.ledger.facts(mac).unwrap_or(facts);
+    let facts = web.ledger.told(facts, now);
     let urls = web.door.urls(local(&req), &token());
     let config = web.config.load_full();
 
@@ -68,7 +67,7 @@ pub async fn script(
         web.ledger.named(mac, name, now);
     }
     if let Some(profile) = &made.profile {
-        web.ledger.open_boot(urls.token, mac, profile, now);
+        web.ledger.open_boot(urls.token, facts, profile, now);
     }
     if let Some(why) = &made.why {
         web.ledger.refused("boot", Some(mac), why, now);
@@ -211,7 +210,7 @@ pub async fn answer(
     let now = Timestamp::now();
     let boot = web.ledger.boot(&token, now).ok_or(No::NoBoot)?;
     let config = web.config.load_full();
-    let facts = web.ledger.facts(boot.mac).unwrap_or_else(|| Facts::of(boot.mac));
+    let facts = boot.facts.clone();
     let urls = web.door.urls(local(&req), &token);
     let asked = plain(&name, 80);
     let (theirs, booted) = (config.clone(), boot.profile.clone());

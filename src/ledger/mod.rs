@@ -9,7 +9,7 @@
 //! All of it is bounded: a network full of made-up MAC addresses pushes out the machine that was
 //! heard of longest ago, never more than [`MACHINES`] at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -69,12 +69,16 @@ pub struct Handed {
 pub struct Boot {
     pub mac: Mac,
     pub profile: String,
+    /// As they were when it began: its answers are made of these.
+    pub facts: Facts,
     pub since: Timestamp,
 }
 
 #[derive(Default)]
 struct State {
     machines: HashMap<Mac, Known>,
+    /// By when they were last heard of: who makes room is found without a search.
+    order: BTreeSet<(Timestamp, Mac)>,
     by_ip: HashMap<Ipv4Addr, Mac>,
     boots: HashMap<String, Boot>,
     refused: BTreeMap<(&'static str, &'static str), u64>,
@@ -107,6 +111,22 @@ impl Ledger {
             }
             state.by_ip.insert(ip, mac);
         }
+    }
+
+    /// What a machine told of itself by HTTP, in place of all that was told so before: a fact that
+    /// somebody else planted under its address does not outlive its own next word. Returns what is
+    /// known now; architecture, UUID and address that DHCP told stay where this has none.
+    pub fn told(&self, facts: Facts, now: Timestamp) -> Facts {
+        let old = self.facts(facts.mac);
+        let facts = Facts {
+            arch: facts.arch.or(old.as_ref().and_then(|o| o.arch)),
+            uuid: facts.uuid.clone().or(old.as_ref().and_then(|o| o.uuid.clone())),
+            ip: facts.ip.or(old.and_then(|o| o.ip)),
+            ..facts
+        };
+        self.state().known(facts.mac, now).facts = facts.clone();
+        self.learn(facts.clone(), now);
+        facts
     }
 
     /// Puts `event` on the machine's timeline and into the log; see [`begins`] for where a new
@@ -197,7 +217,7 @@ impl Ledger {
 
     /// A new boot of `mac` with `profile` under `token` (128 random bits in hex, made by the
     /// caller, who has the dice).
-    pub fn open_boot(&self, token: String, mac: Mac, profile: &str, now: Timestamp) {
+    pub fn open_boot(&self, token: String, facts: Facts, profile: &str, now: Timestamp) {
         let mut state = self.state();
         let old = now - SignedDuration::try_from(BOOT_LIFE).unwrap_or(SignedDuration::MAX);
         if state.boots.len() >= BOOTS {
@@ -209,7 +229,8 @@ impl Ledger {
         {
             state.boots.remove(&oldest);
         }
-        state.boots.insert(token, Boot { mac, profile: profile.to_string(), since: now });
+        let boot = Boot { mac: facts.mac, profile: profile.to_string(), facts, since: now };
+        state.boots.insert(token, boot);
     }
 
     /// The boot that a token belongs to, while it lives.
@@ -238,10 +259,11 @@ impl State {
     fn known(&mut self, mac: Mac, now: Timestamp) -> &mut Known {
         if self.machines.len() >= MACHINES
             && !self.machines.contains_key(&mac)
-            && let Some(oldest) = self.machines.values().min_by_key(|k| k.seen).map(|k| k.mac)
+            && let Some((_, oldest)) = self.order.pop_first()
+            && let Some(gone) = self.machines.remove(&oldest)
+            && let Some(ip) = gone.facts.ip
         {
-            self.machines.remove(&oldest);
-            self.by_ip.retain(|_, m| *m != oldest);
+            self.by_ip.remove(&ip);
         }
         let known = self.machines.entry(mac).or_insert_with(|| Known {
             mac,
@@ -251,6 +273,8 @@ impl State {
             timeline: Vec::new(),
             handed: None,
         });
+        self.order.remove(&(known.seen, mac));
+        self.order.insert((now, mac));
         known.seen = now;
         known
     }
@@ -284,10 +308,38 @@ mod tests {
     }
 
     #[test]
+    fn who_was_heard_of_longest_ago_makes_room() {
+        let ledger = Ledger::new();
+        let at = |s: i64| Timestamp::from_second(s).unwrap();
+        let numbered = |n: u32| {
+            let b = n.to_be_bytes();
+            Mac([2, 0, b[0], b[1], b[2], b[3]])
+        };
+        for n in 0..MACHINES as u32 {
+            ledger.learn(Facts::of(numbered(n)), at(n.into()));
+        }
+        ledger.learn(Facts::of(numbered(0)), at(100_000));
+        ledger.learn(Facts::of(numbered(99_999)), at(100_001));
+        assert_eq!(ledger.list().len(), MACHINES);
+        assert!(ledger.get(numbered(0)).is_some() && ledger.get(numbered(1)).is_none());
+    }
+
+    #[test]
+    fn a_planted_fact_does_not_outlive_the_machines_own_word() {
+        let ledger = Ledger::new();
+        let now = Timestamp::UNIX_EPOCH;
+        let arch = Some("bios");
+        ledger.learn(Facts { arch, ..Facts::of(mac(1)) }, now);
+        ledger.told(Facts { serial: Some("S1".into()), ..Facts::of(mac(1)) }, now);
+        let own = ledger.told(Facts::of(mac(1)), now);
+        assert_eq!((own.serial, own.arch), (None, arch));
+    }
+
+    #[test]
     fn a_token_ends_with_its_day() {
         let ledger = Ledger::new();
         let now = Timestamp::UNIX_EPOCH;
-        ledger.open_boot("t".into(), mac(1), "p", now);
+        ledger.open_boot("t".into(), Facts::of(mac(1)), "p", now);
         assert_eq!(ledger.boot("t", now).unwrap().mac, mac(1));
         let later = now + SignedDuration::from_secs(24 * 3600);
         assert!(ledger.boot("t", later).is_none());
