@@ -95,7 +95,11 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         format!("{}: cannot be made; --state-dir names another folder", state_dir.display())
     })?;
     let store: Arc<dyn store::Store> = Arc::from(store::open(&state_dir)?);
-    let leases = dhcp::serve::load(&*store, &config)?;
+    let leases = dhcp::serve::load(
+        &*store,
+        &config,
+        interfaces.iter().flat_map(|i| i.addresses.iter().map(|n| n.addr())),
+    )?;
     let addresses: Vec<IpAddr> =
         interfaces.iter().flat_map(|i| i.addresses.iter().map(|n| IpAddr::V4(n.addr()))).collect();
     let tls = match config.tls.enabled {

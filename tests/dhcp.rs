@@ -286,9 +286,54 @@ fn discover_offer_request_ack_and_the_parameter_list_in_its_order() {
     assert_eq!(s.silent(6, Port::Server, &release.clone().mac(9)).name(), "not-its-lease");
     assert_eq!(s.silent(6, Port::Server, &release).name(), "noted");
     let decline = Datagram::new(4).with(code::REQUESTED_ADDRESS, offered.octets());
+    assert_eq!(s.silent(6, Port::Server, &decline).name(), "not-its-lease", "given back");
+    assert_eq!(kind(s.ask(7, Port::Server, &reboot(offered.octets()))), Ok(ReplyKind::Ack));
     assert_eq!(s.silent(7, Port::Server, &decline).name(), "noted");
     let (_, bytes) = s.seen(8, Port::Server, &discover);
     assert_ne!(yiaddr(&bytes), offered, "a declined address rests");
+}
+
+#[test]
+fn a_client_has_what_it_was_offered_and_no_other_pool() {
+    let mut s = Server::new(Mode::Full);
+    let (_, bytes) = s.seen(0, Port::Server, &Datagram::new(DISCOVER));
+    let offered = yiaddr(&bytes);
+    let mut acked = 0;
+    for last in 100..110 {
+        let request = Datagram::new(REQUEST)
+            .with(code::SERVER_ID, SERVER.octets())
+            .with(code::REQUESTED_ADDRESS, [10, 0, 0, last]);
+        let answer = s.ask(1, Port::Server, &request).result.unwrap();
+        let right = answer.reply.kind == ReplyKind::Ack;
+        assert_eq!(right, offered.octets()[3] == last);
+        acked += usize::from(right);
+    }
+    assert_eq!(acked, 1);
+    // Without a relay nobody chooses another network's subnet (options 118 and 82), and 82 is not
+    // echoed to who sent it himself.
+    let mut far = subnet();
+    far.network = "10.7.0.0/24".parse().unwrap();
+    far.ranges = vec![[10, 7, 0, 10].into()..=[10, 7, 0, 20].into()];
+    s.config.dhcp.subnets.push(far);
+    s.leases.configure(&s.config);
+    for (option, value) in [(118, vec![10, 7, 0, 0]), (code::RELAY_AGENT, vec![5, 4, 10, 7, 0, 0])]
+    {
+        let (options, bytes) =
+            s.seen(2, Port::Server, &Datagram::new(DISCOVER).mac(7).with(option, value));
+        assert_eq!(yiaddr(&bytes).octets()[..3], [10, 0, 0]);
+        assert!(!options.contains_key(&code::RELAY_AGENT));
+    }
+}
+
+#[test]
+fn a_reply_that_was_lost_is_given_again() {
+    // A ROM that speaks HTTPS does not know our root, however often it asks.
+    let mut s = Server::new(Mode::Proxy).tls();
+    for at in 0..2 {
+        s.handed = s.handed.take().map(|h| Handed { at: Timestamp::from_second(at).unwrap(), ..h });
+        let (_, bytes) = s.seen(at, Port::Server, &ipxe(DISCOVER, 0, OURS));
+        assert_eq!(file(&bytes), "http://10.0.0.1/loader/undionly.kpxe", "{at}");
+    }
 }
 
 #[test]
@@ -333,7 +378,8 @@ fn relays_choose_the_subnet_and_get_their_option_82_back() {
 #[test]
 fn long_split_and_overloaded_options_are_read() {
     // RFC 3396: the parts of option 82, apart from one another.
-    let mut d = Datagram::new(DISCOVER).with(code::RELAY_AGENT, [5, 4, 10, 7]);
+    let mut d =
+        Datagram::new(DISCOVER).giaddr([10, 0, 0, 9].into()).with(code::RELAY_AGENT, [5, 4, 10, 7]);
     d = d.with(code::ARCH, [0, 7]).with(code::RELAY_AGENT, [0, 9]);
     assert_eq!(wire::read(&d.bytes()).unwrap().link, Some([10, 7, 0, 9].into()));
     // RFC 2132 section 9.3: `file` holds options, too.

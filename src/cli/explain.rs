@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipnet::Ipv4Net;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::show::{Field, Step};
 use super::{ConfigFile, output, remind};
@@ -316,9 +316,11 @@ impl<'a> Tale<'a> {
             }
         };
         if let Next::Loader { .. } = answer.next {
-            // In full mode it is settled by the REQUEST that follows.
+            // In full mode it is settled by the REQUEST that follows; the loader then takes its
+            // time to start.
             let features = client.ipxe.clone();
-            self.handed = Some(Handed { at: Timestamp::now(), features, times: 1 });
+            let at = Timestamp::now() - SignedDuration::from_secs(5);
+            self.handed = Some(Handed { at, features, times: 1 });
         }
         if off {
             self.say("[dhcp] mode = \"off\": we send nothing, so that server must name us.");

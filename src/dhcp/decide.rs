@@ -224,6 +224,8 @@ impl From<Refused> for Silent {
 const HANDED_LIFE: Duration = Duration::from_secs(600);
 /// DISCOVER, REQUEST and their repetitions within this time are one handing out.
 const HANDED_ONCE: Duration = Duration::from_secs(15);
+/// No loader starts and asks by DHCP faster than this.
+const HANDED_REPEAT: Duration = Duration::from_secs(1);
 /// Handings out in a row without a script between them; a person who restarts a machine in the
 /// middle of its boot makes two.
 const HANDED_TIMES: u8 = 3;
@@ -346,7 +348,13 @@ fn next(
         let able = features.contains(&need);
         // iPXE reads its trusted roots once, when it starts, out of the DHCP reply before it. One
         // that we did not start ourselves cannot know our root, however well it speaks HTTPS.
-        let trusts = !config.tls.enabled || here.trust.is_empty() || handed.is_some();
+        // One that says the same again at once is the one that we answered, not the one that comes
+        // of it: our reply was lost.
+        let ours = handed.is_some_and(|h| {
+            let again = h.features.as_ref() == Some(features);
+            !again || here.now.duration_since(h.at).unsigned_abs() >= HANDED_REPEAT
+        });
+        let trusts = !config.tls.enabled || here.trust.is_empty() || ours;
         if able && trusts {
             return (Next::Script { url: format!("{}/boot.ipxe", config.base(server)) }, None);
         }
@@ -464,6 +472,11 @@ fn full(
             let reserved = machine.and_then(|m| m.address) == Some(asked);
             if selecting.is_none() && record.is_none() && !reserved {
                 return Err(Silent::NoRecord(asked));
+            }
+            // What it was offered or has, and nothing else: a client that could choose would end
+            // with the whole pool.
+            if record.is_some_and(|a| a != asked) && !reserved {
+                return Ok(nak(request, reply, "the address is not the one you were offered"));
             }
             let hostname = request.hostname.clone();
             if leases.bind(mac, asked, subnet, time, hostname, now).is_err() {

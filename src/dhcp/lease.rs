@@ -7,7 +7,7 @@
 //! but firmware, iPXE, an installer and the installed system each send another one from the same
 //! card: keyed by it, one machine would use up four addresses and be known by none.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -106,7 +106,12 @@ pub struct Leases {
     pools: Vec<Pool>,
     reserved: HashMap<Ipv4Addr, Mac>,
     reservation: HashMap<Mac, Vec<Ipv4Addr>>,
+    /// Our own addresses, and the routers that are told to clients.
+    taken: HashSet<Ipv4Addr>,
+    ours: Vec<Ipv4Addr>,
     offers: usize,
+    /// When each offer ends, in order: they all live equally long.
+    ending: VecDeque<(Timestamp, Ipv4Addr)>,
     changes: Vec<Write>,
 }
 
@@ -139,6 +144,12 @@ impl Leases {
         (leases, unread)
     }
 
+    /// Addresses that are never given away: those of our own interfaces. Before
+    /// [`Leases::configure`].
+    pub fn keep(&mut self, ours: impl IntoIterator<Item = Ipv4Addr>) {
+        self.ours = ours.into_iter().collect();
+    }
+
     /// Takes over the pools and reservations of a configuration; leases stay as they are.
     pub fn configure(&mut self, config: &Config) {
         self.reserved.clear();
@@ -149,6 +160,8 @@ impl Leases {
                 self.reservation.entry(mac).or_default().push(address);
             }
         }
+        let routers = config.dhcp.subnets.iter().flat_map(|s| s.router.iter());
+        self.taken = self.ours.iter().chain(routers).copied().collect();
         self.pools = config
             .dhcp
             .subnets
@@ -161,7 +174,11 @@ impl Leases {
                     .flat_map(|r| u32::from(*r.start())..=u32::from(*r.end()))
                     .take(POOL_LIMIT)
                     .map(Ipv4Addr::from)
-                    .filter(|a| !self.by_address.contains_key(a) && !self.reserved.contains_key(a))
+                    .filter(|a| {
+                        !self.by_address.contains_key(a)
+                            && !self.reserved.contains_key(a)
+                            && !self.taken.contains(a)
+                    })
                     .collect(),
                 in_range: s
                     .ranges
@@ -204,7 +221,10 @@ impl Leases {
         wanted: Option<Ipv4Addr>,
         now: Timestamp,
     ) -> Result<Ipv4Addr, Refused> {
-        let reserved = self.reservation_in(mac, subnet.network);
+        self.sweep(now);
+        let reserved = self
+            .reservation_in(mac, subnet.network)
+            .filter(|a| self.may_have(mac, *a, subnet.network, now));
         let had = self
             .of(mac, subnet.network)
             .filter(|l| l.state != State::Declined)
@@ -216,16 +236,15 @@ impl Leases {
             None => self.free(mac, subnet, now)?,
         };
         // A client that holds the address already needs no offer to keep it.
-        let holds = self.by_address.get(&address).is_some_and(|l| l.mac == mac && l.is_live(now));
-        if !holds && self.offers < OFFERS {
-            self.insert(Lease {
-                address,
-                mac,
-                state: State::Offered,
-                starts: now,
-                ends: after(now, OFFER_LIFE),
-                hostname: None,
-            });
+        let holds = self
+            .by_address
+            .get(&address)
+            .is_some_and(|l| l.mac == mac && l.state == State::Bound && l.is_live(now));
+        if !holds && self.offers < OFFERS && self.ending.len() < 2 * OFFERS {
+            let ends = after(now, OFFER_LIFE);
+            self.ending.push_back((ends, address));
+            let state = State::Offered;
+            self.insert(Lease { address, mac, state, starts: now, ends, hostname: None });
         }
         Ok(address)
     }
@@ -272,6 +291,17 @@ impl Leases {
         }
     }
 
+    /// Ends the offers whose time is over.
+    fn sweep(&mut self, now: Timestamp) {
+        while self.ending.front().is_some_and(|(ends, _)| *ends <= now) {
+            let Some((_, address)) = self.ending.pop_front() else { return };
+            let over = |l: &Lease| l.state == State::Offered && l.ends <= now;
+            if self.by_address.get(&address).is_some_and(over) {
+                self.forget(address);
+            }
+        }
+    }
+
     fn end(
         &mut self,
         mac: Mac,
@@ -279,8 +309,10 @@ impl Leases {
         state: State,
         ends: Timestamp,
     ) -> Result<(), Refused> {
-        // Only the one who has it can give it back or decline it.
-        let Some(lease) = self.by_address.get(&address).filter(|l| l.mac == mac) else {
+        // Only the one who has it can give it back or decline it; an offer is nobody's yet, and an
+        // address that rests goes on resting.
+        let has = |l: &&Lease| l.mac == mac && l.state == State::Bound;
+        let Some(lease) = self.by_address.get(&address).filter(has) else {
             return Err(Refused::Unknown(address));
         };
         let lease = Lease { state, ends, ..lease.clone() };
@@ -291,15 +323,19 @@ impl Leases {
 
     /// Whether this client may be given this address now.
     fn may_have(&self, mac: Mac, address: Ipv4Addr, network: Ipv4Net, now: Timestamp) -> bool {
-        if let Some(owner) = self.reserved.get(&address) {
-            return *owner == mac && network.contains(&address);
-        }
-        let pool = self.pools.iter().find(|p| p.network == network);
-        pool.is_some_and(|p| p.holds(address))
-            && self.by_address.get(&address).is_none_or(|l| match l.state {
-                State::Declined => l.ends <= now,
-                _ => l.mac == mac || !l.is_live(now),
-            })
+        let free = self.by_address.get(&address).is_none_or(|l| match l.state {
+            State::Declined => l.ends <= now,
+            _ => l.mac == mac || !l.is_live(now),
+        });
+        // A reservation that comes while another still has the address waits for that lease's end.
+        let allowed = match self.reserved.get(&address) {
+            Some(owner) => *owner == mac && network.contains(&address),
+            None => {
+                let pool = self.pools.iter().find(|p| p.network == network);
+                pool.is_some_and(|p| p.holds(address))
+            }
+        };
+        allowed && free && !self.taken.contains(&address)
     }
 
     fn reservation_in(&self, mac: Mac, network: Ipv4Net) -> Option<Ipv4Addr> {
@@ -366,7 +402,7 @@ impl Leases {
                 self.by_mac.remove(&old.mac);
             }
         }
-        if !self.reserved.contains_key(&address) {
+        if !self.reserved.contains_key(&address) && !self.taken.contains(&address) {
             for pool in self.pools.iter_mut().filter(|p| p.holds(address)) {
                 pool.fresh.insert(address);
             }
@@ -475,6 +511,61 @@ mod tests {
         assert_eq!(l.offer(mac(2), &s, wanted, at(0)), Ok([10, 0, 0, 11].into()));
         assert_eq!(l.offer(mac(3), &s, wanted, at(0)), Err(Refused::PoolFull(s.network)));
         assert_eq!(l.offer(mac(1), &s, None, at(0)), Ok([10, 0, 0, 10].into()));
+    }
+
+    #[test]
+    fn a_reservation_waits_for_the_lease_of_another_and_for_a_declined_address() {
+        let s = subnet("10.0.0.10-10.0.0.12");
+        let mut l = leases(&s);
+        let a = l.offer(mac(2), &s, Some([10, 0, 0, 10].into()), at(0)).unwrap();
+        l.bind(mac(2), a, &s, HOUR, None, at(0)).unwrap();
+        let mut config = Config::default();
+        config.dhcp.subnets = vec![s.clone()];
+        config.machines = vec![crate::model::Machine {
+            name: "one".into(),
+            matches: crate::model::Match { mac: Some(mac(1).into()), ..Default::default() },
+            profile: None,
+            address: Some(a),
+            hostname: None,
+            loader: None,
+            vars: Default::default(),
+        }];
+        l.configure(&config);
+        let b = l.offer(mac(1), &s, None, at(1)).unwrap();
+        assert_ne!(b, a, "in use until its lease ends");
+        assert_eq!(l.bind(mac(1), a, &s, HOUR, None, at(1)), Err(Refused::NotYours(a)));
+        assert_eq!(l.offer(mac(1), &s, None, at(4000)), Ok(a));
+        l.bind(mac(1), a, &s, HOUR, None, at(4000)).unwrap();
+        l.decline(mac(1), a, at(4001)).unwrap();
+        assert!(l.release(mac(1), a, at(4002)).is_err(), "it goes on resting");
+        assert!(l.offer(mac(1), &s, None, at(4003)).is_ok_and(|c| c != a));
+    }
+
+    #[test]
+    fn our_own_address_and_the_router_are_nobodys() {
+        let mut s = subnet("10.0.0.1-10.0.0.3");
+        s.router = vec![[10, 0, 0, 2].into()];
+        let mut config = Config::default();
+        config.dhcp.subnets = vec![s.clone()];
+        let mut l = Leases::default();
+        l.keep([[10, 0, 0, 1].into()]);
+        l.configure(&config);
+        assert_eq!(
+            l.offer(mac(1), &s, Some([10, 0, 0, 1].into()), at(0)),
+            Ok([10, 0, 0, 3].into())
+        );
+        assert_eq!(l.offer(mac(2), &s, None, at(0)), Err(Refused::PoolFull(s.network)));
+    }
+
+    #[test]
+    fn offers_end_and_are_renewed() {
+        let s = subnet("10.0.0.10-10.0.0.10");
+        let mut l = leases(&s);
+        let a = l.offer(mac(1), &s, None, at(0)).unwrap();
+        assert_eq!(l.offer(mac(1), &s, None, at(59)), Ok(a), "a repeated DISCOVER");
+        assert!(l.offer(mac(2), &s, None, at(61)).is_err(), "held since the second");
+        assert_eq!(l.offer(mac(2), &s, None, at(120)), Ok(a));
+        assert!(l.offers == 1 && l.by_mac.len() == 1, "what ended is gone");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::ledger::Ledger;
 use crate::model::{Event, Interface, Mac, Why};
 use crate::store::{self, Store};
 
-/// Datagrams decided before one commit.
+/// Datagrams read before one commit.
 const BATCH: usize = 256;
 /// The kernel's buffer for each socket, in bytes: a hall of machines switched on at once.
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -88,11 +88,18 @@ impl Error {
 }
 
 /// The leases that the store holds, for [`Dhcp::leases`].
-pub fn load(store: &dyn Store, config: &Config) -> Result<Leases, store::Error> {
+///
+/// `ours` are the interfaces' addresses: never given away, whatever a range says.
+pub fn load(
+    store: &dyn Store,
+    config: &Config,
+    ours: impl IntoIterator<Item = Ipv4Addr>,
+) -> Result<Leases, store::Error> {
     let (mut leases, unread) = Leases::load(&store.list(TABLE)?);
     for record in unread {
         tracing::warn!(target: "pilotlight", "a lease that cannot be read is left as it is: {record}");
     }
+    leases.keep(ours);
     leases.configure(config);
     Ok(leases)
 }
@@ -214,7 +221,12 @@ fn round(dhcp: &Dhcp, doors: &[Door], ready: &mut [bool]) {
     let changes = {
         let mut leases = dhcp.lock();
         for (door, ready) in doors.iter().zip(ready) {
-            while *ready && waiting.len() < BATCH {
+            // Each door its share of what is read, answered or not: a flood at one of them neither
+            // keeps the others waiting nor the replies that are decided already.
+            for _ in 0..BATCH.div_ceil(doors.len()) {
+                if !*ready {
+                    break;
+                }
                 let mut buffer = [0; 4096];
                 let (len, from, to) = match receive(&door.socket, &mut buffer) {
                     Ok(received) => received,

@@ -216,7 +216,11 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
     let mut mac = [0; 6];
     mac.copy_from_slice(&message.chaddr()[..6]);
 
-    let relay = options.get(&code::RELAY_AGENT).cloned();
+    let relayed = !message.giaddr().is_unspecified();
+    // Echoed whole, so it must leave room for the rest; what a client that no relay forwarded says
+    // there is nobody's.
+    let relay = options.get(&code::RELAY_AGENT).filter(|r| relayed && r.len() <= RELAY_LIMIT);
+    let relay = relay.cloned();
     let sub = |wanted| relay.as_deref().and_then(|r| suboption(r, wanted)).and_then(address);
     let class = match options.get(&code::VENDOR_CLASS) {
         Some(v) if v.starts_with(b"PXEClient") => Class::Pxe,
@@ -257,8 +261,12 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
             (None, true) => Some(Vec::new()),
             (None, false) => None,
         },
-        link: sub(5).or_else(|| options.get(&code::SUBNET_SELECTION).and_then(|v| address(v))),
-        server_override: sub(11),
+        // Only a relay speaks for another network: a client that could choose would draw on every
+        // pool there is.
+        link: sub(5)
+            .or_else(|| options.get(&code::SUBNET_SELECTION).and_then(|v| address(v)))
+            .filter(|_| relayed),
+        server_override: sub(11).filter(|_| relayed),
         relay,
     })
 }
@@ -362,6 +370,8 @@ impl ReplyKind {
 
 /// The `file` header's room, without the NUL that must follow (EDK2 reads on without one).
 pub const FILE_LIMIT: usize = 127;
+/// The longest option 82 that is echoed, in bytes.
+const RELAY_LIMIT: usize = 512;
 /// A BOOTP message has 300 bytes (RFC 951 by way of RFC 1542 section 2.1), and some relays drop
 /// what is shorter.
 const LEAST: usize = 300;
