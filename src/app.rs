@@ -82,10 +82,19 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     for note in &notes {
         tracing::warn!(target: "pilotlight", "{note}");
     }
+    amiss(&config);
     let interfaces = interfaces::find(&config.interfaces)?;
     // Handlers of the HTTP doors live on threads of their own; this one carries signals, the
     // reload and the watch.
     actix_web::rt::System::new().block_on(serve(options, config, interfaces))
+}
+
+/// Says what is not where the configuration names it. No reason not to start: the machines that
+/// need it are told so on their screens, and the others boot.
+fn amiss(config: &Config) {
+    for error in config::check_disk(config).err().iter().flat_map(|e| &e.errors) {
+        tracing::warn!(target: "pilotlight", "{error}");
+    }
 }
 
 async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> anyhow::Result<()> {
@@ -322,6 +331,16 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
             config.menu.timeout.as_secs()
         ),
     ];
+    if config.tls.enabled {
+        let by = match &config.tls.own {
+            Some(own) => own.chain.display().to_string(),
+            None => config.state_dir.join("tls").display().to_string(),
+        };
+        lines.push(format!(
+            "HTTPS on port {}: scripts, kernels and answers; certificates: {by}",
+            config.http.https_port
+        ));
+    }
     match crate::ipxe::VERSION {
         "" => lines.push("this build holds no iPXE loaders: scripts/loaders brings them".into()),
         version => {

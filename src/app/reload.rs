@@ -45,6 +45,7 @@ impl Reload {
         for note in &notes {
             tracing::warn!(target: "pilotlight", "{note}");
         }
+        super::amiss(&new);
         let old = self.shared.load_full();
         for (what, same) in [
             ("interface", old.interfaces == new.interfaces),

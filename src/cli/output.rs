@@ -111,7 +111,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut message = Message(String::new());
+        let mut message = Message::default();
         event.record(&mut message);
         // journald has its own clock; a person at a terminal has not.
         let now = jiff::Timestamp::now();
@@ -120,16 +120,28 @@ where
         if level != Level::INFO {
             write!(writer, "{} ", level.as_str().to_lowercase())?;
         }
-        writeln!(writer, "{}", plain(&message.0, LINE))
+        // Two machines that boot at once must be told apart in every line.
+        let Message { text, mac } = message;
+        let who = match mac.is_empty() || mac == "-" || text.contains(&mac) {
+            true => String::new(),
+            false => format!(" ({mac})"),
+        };
+        writeln!(writer, "{}{who}", plain(&text, LINE))
     }
 }
 
-struct Message(String);
+#[derive(Default)]
+struct Message {
+    text: String,
+    mac: String,
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
+        match field.name() {
+            "message" => self.text = format!("{value:?}"),
+            "mac" => self.mac = plain(&format!("{value:?}"), 17),
+            _ => {}
         }
     }
 }
@@ -233,7 +245,7 @@ mod tests {
         tracing::subscriber::with_default(log, speak);
         let text = kept.text();
         let said: Vec<&str> = text.lines().map(|l| l.split_once(' ').unwrap().1).collect();
-        assert_eq!(said, ["DHCPDISCOVER from?here", "warn ?[2Jcareful"]);
+        assert_eq!(said, ["DHCPDISCOVER from?here (02:00:00:00:00:01)", "warn ?[2Jcareful"]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const REPORT_TIME: Duration = Duration::from_secs(10);
 
 pub async fn hello() -> &'static str {
     "This is pilotlight, a network boot server. Machines start at /boot.ipxe; files are below \
-     /files/.\nPeople look at the admin door, which is on the server's own address only.\n"
+     /files/.\nPeople look at the admin door, which is on the server's own\nloopback address only: http://127.0.0.1:8067/api/machines, unless [http] admin says otherwise.\n"
 }
 
 /// `autoexec.ipxe` and `boot.ipxe`.
