@@ -34,3 +34,7 @@ pub async fn refusals(web: web::Data<Web>) -> HttpResponse {
 pub async fn leases(web: web::Data<Web>) -> HttpResponse {
     HttpResponse::Ok().json((web.leases)())
 }
+
+pub async fn alarms(web: web::Data<Web>) -> HttpResponse {
+    HttpResponse::Ok().json(web.ledger.alarms())
+}

@@ -35,6 +35,7 @@ pub fn admin_door(app: &mut web::ServiceConfig) {
         .service(get("/api/machines", api::machines))
         .service(get("/api/machines/{mac}", api::machine))
         .service(get("/api/leases", api::leases))
+        .service(get("/api/alarms", api::alarms))
         .service(get("/api/refusals", api::refusals))
         .default_service(web::to(nothing));
 }

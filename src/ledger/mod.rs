@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::model::event::{DETAIL_LIMIT, plain};
 use crate::model::{Event, Facts, Mac, Stage, Why};
 
 /// Machines kept at once.
@@ -26,6 +27,12 @@ pub const EVENTS: usize = 400;
 pub const BOOT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Longer than any stage of a boot keeps silent before iPXE's DHCP.
 const PAUSE: SignedDuration = SignedDuration::from_secs(120);
+/// Alarms kept; the one that was last heard of longest ago makes room.
+pub const ALARMS: usize = 200;
+/// One that goes on is in the log this often.
+const ALARM_AGAIN: SignedDuration = SignedDuration::from_secs(3600);
+/// Characters of what an alarm is about.
+const ABOUT_LIMIT: usize = 64;
 /// Boots with a living token at once.
 pub const BOOTS: usize = 40_000;
 
@@ -82,6 +89,23 @@ struct State {
     by_ip: HashMap<Ipv4Addr, Mac>,
     boots: HashMap<String, Boot>,
     refused: BTreeMap<(&'static str, &'static str), u64>,
+    alarms: BTreeMap<(&'static str, String), Alarm>,
+}
+
+/// Something that a person has to look at.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Alarm {
+    /// What kind: `other-dhcp-server`.
+    pub name: &'static str,
+    /// Who or what it is about: an address, a MAC.
+    pub about: String,
+    pub text: String,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub times: u64,
+    /// When it was last put into the log.
+    #[serde(skip)]
+    told: Timestamp,
 }
 
 #[derive(Default)]
@@ -177,6 +201,34 @@ impl Ledger {
         }
     }
 
+    /// Something that a person has to look at: into the log when it begins and while it goes on
+    /// every hour, and among [`Ledger::alarms`].
+    pub fn alarm(&self, name: &'static str, about: &str, text: String, now: Timestamp) {
+        let mut state = self.state();
+        let about = plain(about, ABOUT_LIMIT);
+        let key = (name, about.clone());
+        let again = state.alarms.contains_key(&key);
+        if !again && state.alarms.len() >= ALARMS {
+            let oldest = state.alarms.iter().min_by_key(|(_, a)| a.last).map(|(k, _)| k.clone());
+            oldest.and_then(|k| state.alarms.remove(&k));
+        }
+        let text = plain(&text, DETAIL_LIMIT);
+        let new = Alarm { name, about, text, first: now, last: now, times: 0, told: now };
+        let alarm = state.alarms.entry(key).or_insert(new);
+        alarm.times += 1;
+        alarm.last = now;
+        if again && now.duration_since(alarm.told) < ALARM_AGAIN {
+            return;
+        }
+        alarm.told = now;
+        tracing::warn!(target: "pilotlight", alarm = name, "{}", alarm.text);
+    }
+
+    /// What a person has to look at, by kind.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.state().alarms.values().cloned().collect()
+    }
+
     /// How often each refusal happened: `((room, name), times)`.
     pub fn refusals(&self) -> Vec<((&'static str, &'static str), u64)> {
         self.state().refused.iter().map(|(k, v)| (*k, *v)).collect()
@@ -193,6 +245,11 @@ impl Ledger {
 
     pub fn get(&self, mac: Mac) -> Option<Known> {
         self.state().machines.get(&mac).cloned()
+    }
+
+    /// What was known of a machine before it asked: its facts, and the loader that was handed to it.
+    pub fn before(&self, mac: Mac) -> Option<(Facts, Option<Handed>)> {
+        self.state().machines.get(&mac).map(|k| (k.facts.clone(), k.handed.clone()))
     }
 
     /// All machines, by MAC.
