@@ -103,8 +103,8 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     std::fs::create_dir_all(&state_dir).with_context(|| {
         format!("{}: cannot be made; --state-dir names another folder", state_dir.display())
     })?;
-    let store: Arc<dyn store::Store> = Arc::from(store::open(&state_dir)?);
-    let leases = dhcp::serve::load(
+    let store: Arc<dyn store::Store> = Arc::from(open_store(&state_dir)?);
+    let book = dhcp::serve::load(
         &*store,
         &config,
         interfaces.iter().flat_map(|i| i.addresses.iter().map(|n| n.addr())),
@@ -140,7 +140,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     };
     let ports = match config.dhcp.mode {
         Mode::Off => None,
-        Mode::Proxy | Mode::Full => Some(dhcp::serve::bind(&interfaces)?),
+        Mode::Proxy | Mode::Full => Some(dhcp::serve::bind(&interfaces, config.dhcp.mode)?),
     };
     let mut bound = Vec::new();
     for interface in &interfaces {
@@ -167,7 +167,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         ledger: ledger.clone(),
         store,
         trust: Box::new(move || trusted.as_ref().map(|t| t.trust().concat()).unwrap_or_default()),
-        leases: leases.into(),
+        book,
         booting: Box::new(move |interface, mac| {
             if let Some(radv) = &booting {
                 radv.booting(interface, mac);
@@ -273,6 +273,16 @@ async fn until_told(
             }
         }
     }
+}
+
+/// The store of `dir`; with PILOTLIGHT_STORE=memory one that forgets, for the benchmark that shows
+/// what durability costs.
+fn open_store(dir: &Path) -> Result<Box<dyn store::Store>, store::Error> {
+    if std::env::var_os("PILOTLIGHT_STORE").is_some_and(|v| v == "memory") {
+        tracing::warn!(target: "pilotlight", "PILOTLIGHT_STORE=memory: every lease is forgotten when this process ends");
+        return Ok(Box::new(store::Memory::default()));
+    }
+    store::open(dir)
 }
 
 fn renew(tls: &tls::Tls, config: &Config, addresses: &[IpAddr]) {

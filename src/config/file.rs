@@ -54,7 +54,7 @@ const SCHEMA: Schema = &[
             "machine",
         ],
     ),
-    ("[dhcp]", &["mode", "router-advertisement"]),
+    ("[dhcp]", &["mode", "router-advertisement", "ping-check"]),
     (
         "[[subnet]]",
         &[
@@ -219,9 +219,11 @@ fn dhcp(w: &mut Walk<'_>, top: &Table<'_>, default: Dhcp) -> (Dhcp, Spot) {
         }
     });
     let advertise = t.flag(w, "router-advertisement");
+    let ping = t.flag(w, "ping-check");
     let dhcp = Dhcp {
         mode: mode.unwrap_or_default(),
         router_advertisement: advertise.map_or(default.router_advertisement, |a| a.value),
+        ping_check: ping.map_or(default.ping_check, |p| p.value),
         subnets: Vec::new(),
     };
     (dhcp, at)

@@ -73,6 +73,8 @@ pub struct Dhcp {
     pub mode: Mode,
     /// Whether iPXE's wait for an IPv6 router is ended by the empty router advertisement.
     pub router_advertisement: bool,
+    /// Whether an address is pinged when it is first offered, in `full` mode.
+    pub ping_check: bool,
     pub subnets: Vec<Subnet>,
 }
 
@@ -176,7 +178,7 @@ impl Default for Config {
         Config {
             interfaces: Vec::new(),
             state_dir: PathBuf::from("/var/lib/pilotlight"),
-            dhcp: Dhcp { router_advertisement: true, ..Dhcp::default() },
+            dhcp: Dhcp { router_advertisement: true, ping_check: true, ..Dhcp::default() },
             tftp: Tftp::default(),
             http: Http::default(),
             tls: Tls::default(),

@@ -8,13 +8,15 @@
 //! 4. [`boot_options`] puts it into the words of the client at hand.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::lease::{Leases, Refused};
+use super::lease::{Asker, DECLINES, Leases, Refused};
+use super::pool::Source;
 use super::wire::{self, Class, FILE_LIMIT, Kind, Reply, ReplyKind, Request, code};
 use crate::config::{Config, Mode, Subnet};
 use crate::ipxe;
@@ -47,6 +49,8 @@ pub struct Here<'a> {
     /// What the machine has told before.
     pub known: Option<&'a Facts>,
     pub now: Timestamp,
+    /// What the clock of the leases shows (see [`super::clock`]).
+    pub lease_time: Timestamp,
 }
 
 /// Where a reply goes (RFC 2131 section 4.1).
@@ -70,6 +74,11 @@ pub struct Answer {
     pub handed: Option<Option<Handed>>,
     /// The client is an iPXE about to boot: its wait for a router can be ended.
     pub booting: bool,
+    /// An address that this client has not had before: a ping tells whether somebody sits there.
+    pub probe: Option<Ipv4Addr>,
+    /// The client waits for offers of its own accord, as firmware (about 4 s) and iPXE (1 s) do:
+    /// the answer to a ping is there before its REQUEST.
+    pub patient: bool,
 }
 
 /// What a message led to.
@@ -117,6 +126,12 @@ pub enum Silent {
     NoSubnet(Ipv4Addr),
     PoolFull(Ipv4Net),
     NoRange(Ipv4Net),
+    /// The rest of the pool is kept for so many declared machines.
+    Kept(Ipv4Net, usize),
+    /// The pool runs low, and the client's relay or port has its share of so many.
+    Share(Ipv4Net, usize),
+    /// It declines whatever it gets.
+    Declines(Ipv4Addr),
     /// The client chose the offer of another server.
     OtherServer(Ipv4Addr),
     /// RFC 2131 section 4.3.2: of a client without a record here nothing may be said.
@@ -142,6 +157,9 @@ impl Why for Silent {
             Silent::NoSubnet(_) => "no-subnet",
             Silent::PoolFull(_) => "pool-full",
             Silent::NoRange(_) => "no-range",
+            Silent::Kept(..) => "kept-for-declared",
+            Silent::Share(..) => "share-used-up",
+            Silent::Declines(_) => "declines-too-often",
             Silent::OtherServer(_) => "other-server",
             Silent::NoRecord(_) => "no-record",
             Silent::NoAddress => "no-address",
@@ -196,6 +214,21 @@ impl fmt::Display for Silent {
             Silent::NoRange(network) => {
                 write!(f, "{network} has no range, and this machine no address reserved in it")
             }
+            Silent::Kept(network, kept) => write!(
+                f,
+                "the free addresses of {network} are kept for declared machines without one \
+                 ({kept}): widen its range, or declare this machine"
+            ),
+            Silent::Share(network, share) => write!(
+                f,
+                "{network} runs low, and this client's relay or switch port holds its share of \
+                 {share} addresses: widen the range, or declare this machine"
+            ),
+            Silent::Declines(address) => write!(
+                f,
+                "DHCPDECLINE of {address}: this client has declined {DECLINES} within the hour, \
+                 so the address goes back to the pool"
+            ),
             Silent::OtherServer(server) => write!(f, "it took the offer of {server}"),
             Silent::NoRecord(address) => {
                 write!(f, "asks for {address}, of which we have no record: another server's lease")
@@ -214,6 +247,9 @@ impl From<Refused> for Silent {
         match refused {
             Refused::PoolFull(n) => Silent::PoolFull(n),
             Refused::NoRange(n) => Silent::NoRange(n),
+            Refused::Kept(n, kept) => Silent::Kept(n, kept),
+            Refused::Share(n, share) => Silent::Share(n, share),
+            Refused::Declines(a) => Silent::Declines(a),
             Refused::NotYours(a) | Refused::Unknown(a) => Silent::NoRecord(a),
         }
     }
@@ -269,9 +305,10 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
         },
     };
     let proxied = config.dhcp.mode != Mode::Full || here.port == Port::Pxe;
+    let mut probe = None;
     let to = match proxied {
         true => proxy(request, here, &next, &mut reply),
-        false => full(leases, request, here, subnet, machine, &mut reply),
+        false => full(leases, request, here, subnet, machine, &mut reply, &mut probe),
     };
     if to.is_ok() && reply.kind != ReplyKind::Nak {
         boot_options(config, request, here, firmware, &next, server, proxied, &mut reply);
@@ -293,7 +330,8 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
         let settled = reply.kind == ReplyKind::Ack || proxied;
         let booting =
             request.ipxe.is_some() && matches!(next, Next::Script { .. } | Next::Loader { .. });
-        Box::new(Answer { handed: handed.filter(|_| settled), booting, reply, to, next })
+        let handed = handed.filter(|_| settled);
+        Box::new(Answer { handed, booting, reply, to, next, probe, patient: boots })
     });
     Outcome { facts, events, result }
 }
@@ -431,8 +469,11 @@ fn full(
     subnet: Option<&Subnet>,
     machine: Option<&Machine>,
     reply: &mut Reply,
+    probe: &mut Option<Ipv4Addr>,
 ) -> Result<To, Silent> {
-    let (mac, now) = (request.mac, here.now);
+    let (mac, now) = (request.mac, here.lease_time);
+    let known = machine.is_some_and(Machine::is_one);
+    let asker = Asker { mac, known, source: source(request) };
     let from = match (request.link, request.is_relayed()) {
         (Some(link), _) => link,
         (None, true) => request.giaddr,
@@ -447,7 +488,9 @@ fn full(
     match request.kind {
         Kind::Discover => {
             reply.kind = ReplyKind::Offer;
-            reply.yiaddr = leases.offer(mac, subnet, request.requested, now)?;
+            let offer = leases.offer(&asker, subnet, request.requested, now)?;
+            reply.yiaddr = offer.address;
+            *probe = Some(offer.address).filter(|_| offer.new);
         }
         Kind::Request => {
             // Section 4.3.2: SELECTING names the server, INIT-REBOOT an address, RENEWING and
@@ -479,7 +522,7 @@ fn full(
                 return Ok(nak(request, reply, "the address is not the one you were offered"));
             }
             let hostname = request.hostname.clone();
-            if leases.bind(mac, asked, subnet, time, hostname, now).is_err() {
+            if leases.bind(&asker, asked, subnet, time, hostname, now).is_err() {
                 return Ok(nak(request, reply, "the address is not yours"));
             }
             reply.kind = ReplyKind::Ack;
@@ -497,6 +540,7 @@ fn full(
             let address = request.requested.ok_or(Silent::NoAddress)?;
             return Err(match leases.decline(mac, address, now) {
                 Ok(()) => Silent::Noted(Kind::Decline),
+                Err(Refused::Declines(address)) => Silent::Declines(address),
                 Err(_) => Silent::NotItsLease(Kind::Decline, address),
             });
         }
@@ -519,6 +563,24 @@ fn full(
     ]);
     settings(request, subnet, machine, reply);
     Ok(to(request, request.ciaddr))
+}
+
+/// Where the client sits, by what its relay tells of it: the relay, and its circuit and remote ID
+/// (RFC 3046 sections 3.1 and 3.2).
+fn source(request: &Request) -> Option<Source> {
+    let told = request.relay.as_deref()?;
+    let digest = |of: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        of(&mut hasher);
+        hasher.finish()
+    };
+    Some(Source {
+        relay: digest(&|h| request.giaddr.hash(h)),
+        port: digest(&|h| {
+            let part = |code| wire::suboption(told, code);
+            (request.giaddr, part(1), part(2)).hash(h);
+        }),
+    })
 }
 
 /// RFC 2131 section 4.1.

@@ -1,16 +1,18 @@
-//! The sockets of DHCP: one thread, ports 67 and 4011 on each interface.
+//! The sockets of DHCP: ports 67 and 4011 on each interface.
 //!
 //! 1. Sockets are bound to their interface: a request from any other never gets here, and a reply
 //!    never leaves by any other.
-//! 2. All datagrams that wait are read and decided.
-//! 3. The leases of all of them are committed in one transaction: one sync of the disk.
-//! 4. Only then the replies leave. If the commit failed, no ACK does.
+//! 2. All datagrams that wait are read and decided by one thread.
+//! 3. What promises nothing leaves at once: offers, NAKs, answers of proxy mode. An offer of an
+//!    address that is new to its client goes with a ping (see [`super::probe`]).
+//! 4. ACKs wait for their leases to be on the disk (see [`super::commit`], a thread of its own: the
+//!    next requests are decided while the disk works).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -20,24 +22,31 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt,
     sockopt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::decide::{self, Here, Outcome, Port, To};
+use super::clock::{self, Clock};
+use super::commit::Queue;
+use super::decide::{self, Here, Outcome, Port, Silent, To};
 use super::lease::{Lease, Leases, TABLE};
+use super::probe::Probes;
+use super::rival;
 use super::wire::{self, ReplyKind};
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::ipxe;
 use crate::ledger::Ledger;
 use crate::model::{Event, Interface, Mac, Why};
 use crate::store::{self, Store};
 
-/// Datagrams read before one commit.
+/// Datagrams read from one door before the others get their turn.
 const BATCH: usize = 256;
 /// The kernel's buffer for each socket, in bytes: a hall of machines switched on at once.
 const BUFFER: usize = 4 * 1024 * 1024;
+/// What we read of one datagram, in bytes.
+const DATAGRAM: usize = 4096;
 const STOP: Token = Token(usize::MAX);
 
-/// What the thread works with, and what others may ask it.
+/// What the threads work with, and what others may ask them.
 pub struct Dhcp {
     pub config: Arc<ArcSwap<Config>>,
     pub ledger: Arc<Ledger>,
@@ -45,9 +54,16 @@ pub struct Dhcp {
     /// The fingerprints of the roots in force, one after the other; empty without TLS. Asked for
     /// each reply: a root is made anew before it ends.
     pub trust: Trust,
-    pub leases: Mutex<Leases>,
+    pub book: Book,
     /// Told of each iPXE that is about to boot: interface and machine.
     pub booting: Booting,
+}
+
+/// The leases, and the clock that they are counted by.
+pub struct Book {
+    leases: Mutex<Leases>,
+    clock: Clock,
+    boot: String,
 }
 
 /// Gives the concatenated fingerprints of [`Dhcp::trust`].
@@ -87,27 +103,74 @@ impl Error {
     }
 }
 
-/// The leases that the store holds, for [`Dhcp::leases`].
+/// Why an ACK that was decided did not leave.
+#[derive(Debug)]
+enum Unsent {
+    /// More wait for the disk than it can take.
+    Behind,
+    NotKept(String),
+}
+
+impl Why for Unsent {
+    fn name(&self) -> &'static str {
+        match self {
+            Unsent::Behind => "disk-behind",
+            Unsent::NotKept(_) => "not-kept",
+        }
+    }
+}
+
+impl std::fmt::Display for Unsent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unsent::Behind => f.write_str(
+                "no DHCPACK: more leases wait for the disk than it can take; the client asks again",
+            ),
+            Unsent::NotKept(why) => write!(f, "no DHCPACK, for its lease cannot be kept: {why}"),
+        }
+    }
+}
+
+/// The leases that the store holds, for [`Dhcp::book`].
 ///
 /// `ours` are the interfaces' addresses: never given away, whatever a range says.
 pub fn load(
     store: &dyn Store,
     config: &Config,
     ours: impl IntoIterator<Item = Ipv4Addr>,
-) -> Result<Leases, store::Error> {
+) -> Result<Book, store::Error> {
     let (mut leases, unread) = Leases::load(&store.list(TABLE)?);
     for record in unread {
         tracing::warn!(target: "pilotlight", "a lease that cannot be read is left as it is: {record}");
     }
     leases.keep(ours);
     leases.configure(config);
-    Ok(leases)
+    let mark = store.get(clock::TABLE, clock::KEY)?;
+    // Without it every start counts as one of the host.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot.trim().to_string();
+    let host = clock::Host { boot: &boot, uptime: uptime(), wall: Timestamp::now() };
+    let clock = Clock::resume(mark.as_deref(), host);
+    Ok(Book { leases: leases.into(), clock, boot })
+}
+
+/// `CLOCK_BOOTTIME`: since the host's start, suspend included.
+fn uptime() -> Duration {
+    // Fails for a clock that the kernel does not have; every Linux since 2.6.39 has it.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 impl Dhcp {
-    /// All leases, by address.
+    /// All leases, by address, their times as the wall clock has them.
     pub fn list(&self) -> Vec<Lease> {
-        self.lock().list()
+        let behind = Timestamp::now().duration_since(self.book.clock.now(uptime()));
+        let shown = |at: Timestamp| at.checked_add(behind).unwrap_or(at);
+        let mut all = self.lock().list();
+        for lease in &mut all {
+            lease.starts = shown(lease.starts);
+            lease.ends = shown(lease.ends);
+        }
+        all
     }
 
     /// Takes over the pools and reservations of the configuration now in force.
@@ -117,20 +180,26 @@ impl Dhcp {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A running thread; [`Running::stop`] ends it.
+/// The running threads; [`Running::stop`] ends them.
 pub struct Running {
     waker: Waker,
-    thread: std::thread::JoinHandle<()>,
+    queue: Arc<Queue<Waiting>>,
+    reads: std::thread::JoinHandle<()>,
+    commits: std::thread::JoinHandle<()>,
 }
 
 impl Running {
+    /// What waits for the disk is still committed, and answered.
     pub fn stop(self) {
-        if self.waker.wake().is_ok() && self.thread.join().is_err() {
-            tracing::error!(target: "pilotlight", "the DHCP thread had panicked");
+        let Ok(()) = self.waker.wake() else { return };
+        let read = self.reads.join();
+        self.queue.close();
+        if read.and(self.commits.join()).is_err() {
+            tracing::error!(target: "pilotlight", "a DHCP thread had panicked");
         }
     }
 }
@@ -141,38 +210,94 @@ struct Door {
     port: Port,
 }
 
-/// The sockets of all interfaces, ready to serve.
-pub struct Bound(Vec<Door>);
-
-/// Binds 67 and 4011 on each interface.
-pub fn bind(interfaces: &[Interface]) -> Result<Bound, Error> {
-    let mut doors = Vec::new();
-    for interface in interfaces {
-        for (port, number) in [(Port::Server, 67), (Port::Pxe, 4011)] {
-            let socket =
-                socket(interface, number).map_err(|e| Error::of(number, &interface.name, e))?;
-            doors.push(Door { socket, interface: interface.clone(), port });
-        }
-    }
-    Ok(Bound(doors))
+/// What an interface has beside its doors, in `full` mode.
+struct Ears {
+    interface: Interface,
+    /// Raw ICMP: echoes out, their answers in.
+    ping: Socket,
+    /// Raw UDP: what other DHCP servers say.
+    rival: Socket,
 }
 
-/// Serves on a thread of its own.
-pub fn start(dhcp: Arc<Dhcp>, Bound(doors): Bound) -> Result<Running, Error> {
+/// The sockets of all interfaces, ready to serve.
+pub struct Bound {
+    doors: Vec<Door>,
+    ears: Vec<Ears>,
+}
+
+/// Binds 67 and 4011 on each interface.
+pub fn bind(interfaces: &[Interface], mode: Mode) -> Result<Bound, Error> {
+    let mut bound = Bound { doors: Vec::new(), ears: Vec::new() };
+    for interface in interfaces {
+        let failed = |number| move |e| Error::of(number, &interface.name, e);
+        for (port, number) in [(Port::Server, 67), (Port::Pxe, 4011)] {
+            let socket = socket(interface, number).map_err(failed(number))?;
+            bound.doors.push(Door { socket, interface: interface.clone(), port });
+        }
+        if mode == Mode::Full {
+            let ping = raw(interface, Protocol::ICMPV4, &ONLY_ECHO_REPLIES).map_err(failed(67))?;
+            let rival = raw(interface, Protocol::UDP, &ONLY_REPLIES).map_err(failed(67))?;
+            bound.ears.push(Ears { interface: interface.clone(), ping, rival });
+        }
+    }
+    Ok(bound)
+}
+
+/// Serves on threads of its own.
+pub fn start(dhcp: Arc<Dhcp>, bound: Bound) -> Result<Running, Error> {
     let failed = |why| Error::Socket { port: 67, interface: "poll".into(), why };
     let poll = Poll::new().map_err(failed)?;
-    for (i, door) in doors.iter().enumerate() {
+    let doors = bound.doors.iter().map(|d| d.socket.as_raw_fd());
+    let ears = bound.ears.iter().flat_map(|e| [e.ping.as_raw_fd(), e.rival.as_raw_fd()]);
+    for (i, fd) in doors.chain(ears).enumerate() {
         poll.registry()
-            .register(&mut SourceFd(&door.socket.as_raw_fd()), Token(i), Interest::READABLE)
+            .register(&mut SourceFd(&fd), Token(i), Interest::READABLE)
             .map_err(failed)?;
     }
     let waker = Waker::new(poll.registry(), STOP).map_err(failed)?;
-    let thread = std::thread::Builder::new()
-        .name("dhcp".into())
-        .spawn(move || serve(&dhcp, &doors, poll))
-        .map_err(failed)?;
-    Ok(Running { waker, thread })
+    let queue = Arc::new(Queue::new());
+    let bound = Arc::new(bound);
+    let named = |name: &str| std::thread::Builder::new().name(name.into());
+    let commits = {
+        let (dhcp, bound, queue) = (dhcp.clone(), bound.clone(), queue.clone());
+        named("dhcp-commit").spawn(move || commit(&dhcp, &bound, &queue)).map_err(failed)?
+    };
+    let reads = {
+        let queue = queue.clone();
+        named("dhcp").spawn(move || serve(&dhcp, &bound, &queue, poll)).map_err(failed)?
+    };
+    Ok(Running { waker, queue, reads, commits })
 }
+
+/// A socket that hears copies of what the kernel delivers to this host, as far as `filter` lets it
+/// pass.
+fn raw(interface: &Interface, protocol: Protocol, filter: &[SockFilter]) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(protocol))?;
+    // First of all, so that nothing else piles up in it.
+    socket.attach_filter(filter)?;
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    Ok(socket)
+}
+
+// Classic BPF over the packet from its IP header on: X is the header's length, then a load and a
+// comparison for each condition; accept all of it, or nothing.
+const ONLY_ECHO_REPLIES: [SockFilter; 5] = [
+    SockFilter::new(0xb1, 0, 0, 0),
+    SockFilter::new(0x50, 0, 0, 0),
+    SockFilter::new(0x15, 0, 1, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+    SockFilter::new(0x06, 0, 0, 0),
+];
+/// UDP from port 67 whose first octet says BOOTREPLY.
+const ONLY_REPLIES: [SockFilter; 7] = [
+    SockFilter::new(0xb1, 0, 0, 0),
+    SockFilter::new(0x48, 0, 0, 0),
+    SockFilter::new(0x15, 0, 3, 67),
+    SockFilter::new(0x50, 0, 0, 8),
+    SockFilter::new(0x15, 0, 1, 2),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+    SockFilter::new(0x06, 0, 0, 0),
+];
 
 fn socket(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
@@ -186,80 +311,118 @@ fn socket(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn serve(dhcp: &Dhcp, doors: &[Door], mut poll: Poll) {
+/// A datagram that is decided again when its ping has had its time.
+struct Letter {
+    door: usize,
+    from: SocketAddrV4,
+    to: Option<Ipv4Addr>,
+    bytes: Vec<u8>,
+}
+
+/// An outcome that is to be told and sent.
+struct Waiting {
+    door: usize,
+    from: SocketAddrV4,
+    outcome: Outcome,
+}
+
+fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>, mut poll: Poll) {
     let mut events = Events::with_capacity(64);
-    let mut ready: Vec<bool> = vec![true; doors.len()];
+    let mut ready = vec![true; bound.doors.len()];
+    // Tells our echoes from those of other programs here; nobody has to guess it.
+    let mut probes: Probes<Letter> = Probes::new(std::process::id() as u16);
     loop {
-        let wait = ready.iter().any(|r| *r).then_some(Duration::ZERO);
+        let due = probes.due().map(|d| d.saturating_duration_since(Instant::now()));
+        let wait = if ready.iter().any(|r| *r) { Some(Duration::ZERO) } else { due };
         if let Err(e) = poll.poll(&mut events, wait)
             && e.kind() != io::ErrorKind::Interrupted
         {
             tracing::error!(target: "pilotlight", "DHCP stops: poll: {e}");
             return;
         }
+        let mut again = Vec::new();
         for event in &events {
             match event.token() {
                 STOP => return,
-                Token(i) => ready[i] = true,
+                Token(i) if i < ready.len() => ready[i] = true,
+                Token(i) => {
+                    let ears = &bound.ears[(i - ready.len()) / 2];
+                    match (i - ready.len()) % 2 {
+                        0 => again.extend(pinged(dhcp, ears, &mut probes)),
+                        _ => overheard(dhcp, ears),
+                    }
+                }
             }
         }
-        round(dhcp, doors, &mut ready);
+        again.extend(std::iter::from_fn(|| probes.over(Instant::now())));
+        round(dhcp, bound, queue, &mut ready, &mut probes, again);
     }
 }
 
-/// A reply that waits for its lease to be on the disk.
-struct Waiting<'a> {
-    door: &'a Door,
-    from: SocketAddrV4,
-    outcome: Outcome,
-}
-
-/// Reads what waits, decides it, commits once, sends.
-fn round(dhcp: &Dhcp, doors: &[Door], ready: &mut [bool]) {
+/// Steps 2 and 3 for what waits at the doors now, and for the DISCOVERs whose ping is over.
+fn round(
+    dhcp: &Dhcp,
+    bound: &Bound,
+    queue: &Queue<Waiting>,
+    ready: &mut [bool],
+    probes: &mut Probes<Letter>,
+    again: Vec<Letter>,
+) {
     let config = dhcp.config.load_full();
-    let mut waiting: Vec<Waiting<'_>> = Vec::new();
+    let mut decided = Vec::new();
+    let mut decide = |leases: &mut Leases, door: usize, from, to, bytes: &[u8]| {
+        let outcome = one(dhcp, &config, leases, &bound.doors[door], bytes, to);
+        if let Some(outcome) = outcome
+            && !held(bound, probes, &config, &outcome, || Letter {
+                door,
+                from,
+                to,
+                bytes: bytes.to_vec(),
+            })
+        {
+            decided.push(Waiting { door, from, outcome });
+        }
+    };
     let changes = {
         let mut leases = dhcp.lock();
-        for (door, ready) in doors.iter().zip(ready) {
-            // Each door its share of what is read, answered or not: a flood at one of them neither
-            // keeps the others waiting nor the replies that are decided already.
-            for _ in 0..BATCH.div_ceil(doors.len()) {
+        for Letter { door, from, to, bytes } in again {
+            decide(&mut leases, door, from, to, &bytes);
+        }
+        for (i, (door, ready)) in bound.doors.iter().zip(ready).enumerate() {
+            // Every door gets its turn: a flood at one keeps nobody waiting at another.
+            for _ in 0..BATCH {
                 if !*ready {
                     break;
                 }
-                let mut buffer = [0; 4096];
-                let (len, from, to) = match receive(&door.socket, &mut buffer) {
-                    Ok(received) => received,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        *ready = false;
-                        break;
-                    }
+                let mut buffer = [0; DATAGRAM];
+                match receive(&door.socket, &mut buffer) {
+                    Ok((len, from, to)) => decide(&mut leases, i, from, to, &buffer[..len]),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
                     Err(e) => {
                         // ENETDOWN and the like is told once, and there may be more behind it; the
                         // app's watch says what happened to the interface.
                         tracing::warn!(target: "pilotlight", "DHCP on {}: {e}", door.interface.name);
                         break;
                     }
-                };
-                let outcome = one(dhcp, &config, &mut leases, door, &buffer[..len], to);
-                if let Some(outcome) = outcome {
-                    waiting.push(Waiting { door, from, outcome });
                 }
             }
         }
         leases.take_changes()
     };
-    let committed = changes.is_empty()
-        || match dhcp.store.commit(&changes) {
-            Ok(()) => true,
-            Err(e) => {
-                tracing::error!(target: "pilotlight", "no DHCPACK leaves, its lease cannot be kept: {e}");
-                false
-            }
-        };
-    for w in waiting {
-        tell(dhcp, w, committed);
+    let (acks, rest): (Vec<_>, Vec<_>) = decided.into_iter().partition(promises);
+    let behind = queue.push(changes, acks);
+    for w in rest {
+        tell(dhcp, &bound.doors[w.door], w);
     }
+    for w in behind {
+        dhcp.ledger.refused("dhcp", Some(w.outcome.facts.mac), &Unsent::Behind, Timestamp::now());
+    }
+}
+
+/// Whether the reply gives an address for good: only from the disk.
+fn promises(w: &Waiting) -> bool {
+    let reply = w.outcome.result.as_ref().map(|answer| &answer.reply);
+    reply.is_ok_and(|r| r.kind == ReplyKind::Ack && !r.yiaddr.is_unspecified())
 }
 
 fn one(
@@ -278,7 +441,7 @@ fn one(
             return None;
         }
     };
-    let known = dhcp.ledger.get(request.mac);
+    let known = dhcp.ledger.before(request.mac);
     let here = Here {
         interface: &door.interface.name,
         addresses: &door.interface.addresses,
@@ -286,17 +449,99 @@ fn one(
         port: door.port,
         trust: &(dhcp.trust)(),
         has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
-        handed: known.as_ref().and_then(|k| k.handed.as_ref()),
-        known: known.as_ref().map(|k| &k.facts),
+        handed: known.as_ref().and_then(|(_, handed)| handed.as_ref()),
+        known: known.as_ref().map(|(facts, _)| facts),
         now,
+        lease_time: dhcp.book.clock.now(uptime()),
     };
     Some(decide::decide(config, leases, &request, &here))
 }
 
+/// Asks whether somebody sits at an address that is offered for the first time; true if the offer
+/// waits for the answer.
+fn held(
+    bound: &Bound,
+    probes: &mut Probes<Letter>,
+    config: &Config,
+    outcome: &Outcome,
+    letter: impl FnOnce() -> Letter,
+) -> bool {
+    let Ok(answer) = &outcome.result else { return false };
+    let Some(address) = answer.probe.filter(|_| config.dhcp.ping_check) else { return false };
+    let letter = (!answer.patient).then(letter);
+    let waits = letter.is_some();
+    let Ok(echo) = probes.begin(address, letter, Instant::now()) else { return false };
+    let to = SocketAddrV4::new(address, 0);
+    for ears in &bound.ears {
+        // By the interface whose network it is, or that leads to the relay; where it cannot be
+        // sent nobody answers, and the offer goes out when its time is over.
+        let near = ears.interface.addresses.iter().any(|n| n.contains(&address));
+        if near || bound.ears.len() == 1 {
+            let _ = ears.ping.send_to(&echo, &to.into());
+        }
+    }
+    waits
+}
+
+/// Reads the answers to our echoes: who waited for one is decided anew.
+fn pinged(dhcp: &Dhcp, ears: &Ears, probes: &mut Probes<Letter>) -> Vec<Letter> {
+    let mut again = Vec::new();
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..BATCH {
+        let Ok(len) = nix::unistd::read(&ears.ping, &mut buffer) else { return again };
+        let Some((address, held)) = probes.heard(&buffer[..len]) else { continue };
+        let aside = dhcp.lock().set_aside(address, dhcp.book.clock.now(uptime()));
+        let what = match aside {
+            true => "it is not given away for an hour",
+            false => "and it is leased already: two machines have it",
+        };
+        let text = format!("{address} on {} answers a ping: {what}", ears.interface.name);
+        dhcp.ledger.alarm("address-in-use", &address.to_string(), text, Timestamp::now());
+        again.extend(held);
+    }
+    again
+}
+
+/// Reads what other servers say.
+fn overheard(dhcp: &Dhcp, ears: &Ears) {
+    let ours = |a: Ipv4Addr| ears.interface.addresses.iter().any(|n| n.addr() == a);
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..BATCH {
+        let Ok(len) = nix::unistd::read(&ears.rival, &mut buffer) else { return };
+        if let Some(heard) = rival::read(&buffer[..len], &ours) {
+            let what = format!("its {} went to {}", heard.what, heard.to);
+            rival(dhcp, heard.server, &ears.interface.name, &what);
+        }
+    }
+}
+
+fn rival(dhcp: &Dhcp, server: Ipv4Addr, interface: &str, what: &str) {
+    let text = rival::alarm(server, interface, what);
+    dhcp.ledger.alarm("other-dhcp-server", &server.to_string(), text, Timestamp::now());
+}
+
+/// Step 4, on its own thread.
+fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>) {
+    let mut clock = dhcp.book.clock.clone();
+    let boot = &dhcp.book.boot;
+    queue.run(
+        &*dhcp.store,
+        || clock.mark(boot, uptime()),
+        |w, why| match why {
+            None => tell(dhcp, &bound.doors[w.door], w),
+            Some(e) => {
+                let why = Unsent::NotKept(e.to_string());
+                let now = Timestamp::now();
+                dhcp.ledger.refused("dhcp", Some(w.outcome.facts.mac), &why, now);
+            }
+        },
+    );
+}
+
 /// Remembers, logs and sends one outcome.
-fn tell(dhcp: &Dhcp, w: Waiting<'_>, committed: bool) {
+fn tell(dhcp: &Dhcp, door: &Door, w: Waiting) {
     let now = Timestamp::now();
-    let Waiting { door, from, outcome } = w;
+    let Waiting { from, outcome, .. } = w;
     let mac = outcome.facts.mac;
     let answer = match outcome.result {
         Ok(answer) => answer,
@@ -305,28 +550,30 @@ fn tell(dhcp: &Dhcp, w: Waiting<'_>, committed: bool) {
             if !why.is_everyday() {
                 record(dhcp, &outcome.events, mac, now);
             }
+            if let Silent::OtherServer(server) = why {
+                rival(dhcp, server, &door.interface.name, &format!("{mac} took its offer"));
+            }
             dhcp.ledger.refused("dhcp", Some(mac), &why, now);
             return;
         }
     };
-    if !committed && answer.reply.kind == ReplyKind::Ack {
-        return;
-    }
-    dhcp.ledger.learn(outcome.facts, now);
-    record(dhcp, &outcome.events, mac, now);
-    if let Some(handed) = answer.handed {
-        dhcp.ledger.set_handed(mac, handed, now);
-    }
-    if let decide::Next::Refused(why) = &answer.next {
-        dhcp.ledger.refused("dhcp", Some(mac), why, now);
-    }
     let bytes = wire::write(&answer.reply);
     let to = match answer.to {
         To::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
         To::Address(address) => address,
         To::Source => from,
     };
-    if let Err(e) = send(door, &bytes, to, answer.reply.siaddr) {
+    dhcp.ledger.learn(outcome.facts, now);
+    if let Some(handed) = answer.handed {
+        dhcp.ledger.set_handed(mac, handed, now);
+    }
+    // Before the log: the machine waits, nobody else does.
+    let sent = send(door, &bytes, to, answer.reply.siaddr);
+    record(dhcp, &outcome.events, mac, now);
+    if let decide::Next::Refused(why) = &answer.next {
+        dhcp.ledger.refused("dhcp", Some(mac), why, now);
+    }
+    if let Err(e) = sent {
         tracing::warn!(target: "pilotlight", mac = %mac, "DHCP reply to {to} by {}: {e}", door.interface.name);
     }
     if answer.booting {

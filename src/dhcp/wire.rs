@@ -310,7 +310,8 @@ fn suboptions(value: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-fn suboption(value: &[u8], wanted: u8) -> Option<&[u8]> {
+/// The first sub-option of this code.
+pub fn suboption(value: &[u8], wanted: u8) -> Option<&[u8]> {
     suboptions(value).find(|(code, _)| *code == wanted).map(|(_, v)| v)
 }
 

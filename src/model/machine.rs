@@ -114,6 +114,11 @@ impl Machine {
     pub fn mac(&self) -> Option<Mac> {
         self.matches.mac.as_ref().and_then(MacPattern::exact)
     }
+
+    /// Whether it is one machine, and not a kind of them.
+    pub fn is_one(&self) -> bool {
+        self.mac().is_some() || self.matches.uuid.is_some() || self.matches.serial.is_some()
+    }
 }
 
 /// The first declared machine that agrees with the facts, in the order of the configuration.
