@@ -361,6 +361,15 @@ fn a_client_of_others_takes_our_lease() {
     }
     let lab = Lab::new(FULL);
     let _server = lab.start(&[]);
+    let Some(text) = udhcpc(&lab) else { return };
+    let got: Vec<&str> = text.split_whitespace().collect();
+    assert!(got[0].starts_with("10.77.0.10"), "{text}");
+    assert_eq!(got[1..], ["255.255.255.0", "10.77.0.1", "10.77.0.53", "10.77.0.54", "3600"]);
+    assert_eq!(lab.json("/api/leases")[0]["address"], got[0]);
+}
+
+/// udhcpc takes the first offer it sees; the address that it was given.
+fn udhcpc(lab: &Lab) -> Option<String> {
     let hook = lab.dir.path().join("hook");
     lab.write("hook", "#!/bin/sh\n[ $1 = bound ] && echo \"$ip $subnet $router $dns $lease\"; :\n");
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
@@ -368,20 +377,142 @@ fn a_client_of_others_takes_our_lease() {
         .args(["--foreground", "--quit", "--now", "--interface", "nic0", "--script"])
         .arg(&hook)
         .output();
-    let run = match run {
-        Ok(run) => run,
+    match run {
+        Ok(run) if !run.stdout.is_empty() => Some(String::from_utf8(run.stdout).unwrap()),
+        Ok(run) => panic!("no lease: {}", String::from_utf8_lossy(&run.stderr)),
         Err(e) => {
             let all = std::env::var_os("CI").or(std::env::var_os("PILOTLIGHT_TESTS_ALL"));
             assert!(all.is_none(), "nothing may be left out: udhcpc: {e}");
             eprintln!("left out: udhcpc: {e}");
-            return;
+            None
         }
+    }
+}
+
+#[test]
+fn an_address_that_somebody_uses_is_not_given_away() {
+    if !in_a_namespace("an_address_that_somebody_uses_is_not_given_away") {
+        return;
+    }
+    let lab = Lab::new(&FULL.replace("100-10.77.0.109", "100-10.77.0.102"));
+    // Two printers that nobody told the admin of.
+    for taken in ["100", "101"] {
+        ip(&format!("address add 10.77.0.{taken}/24 dev nic0"));
+    }
+    let mut server = lab.start(&[]);
+    // An installed system takes what it is offered at once: its offer waits for the ping.
+    let Some(got) = udhcpc(&lab) else { return };
+    assert!(got.starts_with("10.77.0.102 "), "{got}");
+    server.signal("TERM");
+    assert_eq!(server.ends().0, Some(0));
+
+    fs::remove_dir_all(lab.dir.path().join("state")).unwrap();
+    server = lab.start(&[]);
+    // Firmware waits for more offers than ours: it is offered at once, and the ping is heard before
+    // it comes back for the address.
+    let mut client = Client::new();
+    let mut tried = Vec::new();
+    let got = loop {
+        let offer = client.ask(67, &pxe(1, 7));
+        assert_eq!(offer.kind, 2);
+        tried.push(offer.address);
+        if offer.address.octets()[3] != 102 {
+            server.says(&format!("{} on boot0 answers a ping", offer.address));
+        }
+        let request = pxe(3, 7)
+            .with(code::REQUESTED_ADDRESS, offer.address.octets())
+            .with(code::SERVER_ID, OURS_IP.octets());
+        let answer = client.ask(67, &request);
+        match answer.kind {
+            5 => break answer.address,
+            kind => assert_eq!(kind, 6, "a NAK, and it begins anew"),
+        }
+        assert!(tried.len() < 5, "{tried:?}");
     };
-    let text = String::from_utf8_lossy(&run.stdout);
-    let got: Vec<&str> = text.split_whitespace().collect();
-    assert!(got[0].starts_with("10.77.0.10"), "{text} {}", String::from_utf8_lossy(&run.stderr));
-    assert_eq!(got[1..], ["255.255.255.0", "10.77.0.1", "10.77.0.53", "10.77.0.54", "3600"]);
-    assert_eq!(lab.json("/api/leases")[0]["address"], got[0]);
+    assert_eq!(got, Ipv4Addr::new(10, 77, 0, 102));
+    let alarms = lab.json("/api/alarms");
+    let of = |a: &Value| a["name"] == "address-in-use" && a["about"] != "10.77.0.102";
+    assert!(alarms.as_array().unwrap().iter().all(of), "{alarms}");
+}
+
+#[test]
+fn another_dhcp_server_is_named() {
+    if !in_a_namespace("another_dhcp_server_is_named") {
+        return;
+    }
+    let lab = Lab::new(FULL);
+    let mut server = lab.start(&[]);
+    let mut client = Client::new();
+    // A client took the offer of another.
+    let taken = reboot(3, [10, 77, 0, 150].into()).with(code::SERVER_ID, [10, 77, 0, 9]);
+    client.send(67, &taken);
+    server.says("another DHCP server is on boot0: 10.77.0.9 (52:54:00:00:00:03 took its offer)");
+    // And one that offers, to all who listen. Our own broadcasts are none.
+    assert_eq!(client.ask(67, &Datagram::new(1).mac(4)).kind, 2);
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+    other.bind_device(Some(b"nic0")).unwrap();
+    other.set_broadcast(true).unwrap();
+    other.bind(&SocketAddrV4::new([10, 77, 0, 2].into(), 67).into()).unwrap();
+    let offer = |address: [u8; 4]| {
+        let mut offer = Datagram::new(2).mac(5).with(code::SERVER_ID, [10, 77, 0, 2]);
+        offer.head[0] = 2;
+        offer.head[16..20].copy_from_slice(&address);
+        let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+        other.send_to(&offer.bytes(), &to.into()).unwrap();
+    };
+    // A proxy gives no addresses, and is no rival.
+    offer([0; 4]);
+    assert_eq!(client.ask(67, &Datagram::new(1).mac(6)).kind, 2);
+    offer([10, 77, 0, 150]);
+    let said = server.says("another DHCP server is on boot0: 10.77.0.2");
+    assert!(said.contains("DHCPOFFER went to 52:54:00:00:00:05"), "{said}");
+    assert!(said.contains("[dhcp] mode = \"proxy\""), "{said}");
+    let alarms = lab.json("/api/alarms");
+    let about: Vec<&str> =
+        alarms.as_array().unwrap().iter().map(|a| a["about"].as_str().unwrap()).collect();
+    assert_eq!(about, ["10.77.0.2", "10.77.0.9"]);
+    assert_eq!(alarms[0]["times"], 1);
+}
+
+#[test]
+fn a_clock_that_jumps_ends_no_lease() {
+    if !in_a_namespace("a_clock_that_jumps_ends_no_lease") {
+        return;
+    }
+    let Some(faketime) = fs::read_dir("/usr/lib").unwrap().flatten().find_map(|d| {
+        Some(d.path().join("faketime/libfaketime.so.1")).filter(|path| path.exists())
+    }) else {
+        let all = std::env::var_os("CI").or(std::env::var_os("PILOTLIGHT_TESTS_ALL"));
+        assert!(all.is_none(), "nothing may be left out: libfaketime is not installed");
+        eprintln!("left out: libfaketime is not installed");
+        return;
+    };
+    let lab = Lab::new(&FULL.replace("100-10.77.0.109", "100-10.77.0.102"));
+    let mut client = Client::new();
+    let mut have = Vec::new();
+    for (nth, wall) in ["+0", "+400d", "-800d", "+0"].into_iter().enumerate() {
+        let mut command = lab.pilotlight();
+        command.args(lab.serving()).args(["--interface", "boot0"]);
+        command.env("LD_PRELOAD", &faketime).env("FAKETIME", wall);
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let mut server = Server::spawn(command);
+        server.says("ready");
+        if nth == 0 {
+            have.extend((1..4).map(|last| (last, client.lease(last))));
+        }
+        // The pool is full, and stays so: no lease has ended for a stranger to take.
+        client.send(67, &Datagram::new(1).mac(50));
+        for (last, address) in &have {
+            assert_eq!(client.ask(67, &reboot(*last, *address)).kind, 5, "{wall}: {address}");
+        }
+        assert_eq!(lab.refused("pool-full"), 1, "{wall}");
+        // People are shown the wall clock's time, whatever that is.
+        let shown = lab.json("/api/leases");
+        let ends: jiff::Timestamp = shown[0]["ends"].as_str().unwrap().parse().unwrap();
+        let days: i64 = wall.trim_end_matches('d').parse().unwrap();
+        let off = ends.duration_since(jiff::Timestamp::now()).as_secs() - days * 86_400;
+        assert!((3000..=3600).contains(&off), "{wall}: ends {ends}");
+    }
 }
 
 #[test]
