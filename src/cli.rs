@@ -240,7 +240,7 @@ fn forgotten(config: Option<&Path>, installed: &Path) -> Option<String> {
 
 fn run(serve: Serve) -> anyhow::Result<()> {
     remind(serve.file.config.as_deref());
-    output::log(serve.log_json, serve.verbose);
+    let _log = output::log(serve.log_json, serve.verbose);
     app::run(app::Options {
         config: serve.file.config,
         interfaces: serve.interface,

@@ -1,10 +1,11 @@
 //! How things look: standard output, the log, and findings of the configuration.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
@@ -70,20 +71,30 @@ pub fn wrap(first: &str, text: &str) -> String {
 }
 
 /// Sets up the log on standard error: one line a step, or JSON with every field.
-pub fn log(json: bool, verbose: bool) {
+///
+/// Lines are written by a thread of their own, all that wait in one system call: a machine does not
+/// wait for the journal. None is lost: who writes faster than the journal reads waits at 16,000
+/// lines, and what is there is written when the guard is dropped.
+pub fn log(json: bool, verbose: bool) -> WorkerGuard {
     // Of others, actix's greetings for instance, only what is wrong.
     let usual = if verbose { "warn,pilotlight=debug" } else { "warn,pilotlight=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    let (lines, guard) = NonBlockingBuilder::default()
+        .lossy(false)
+        .buffered_lines_limit(16_000)
+        .thread_name("log")
+        .finish(BufWriter::with_capacity(64 * 1024, io::stderr()));
     // A second set-up in one process (tests) keeps the first.
     let _ = match json {
-        true => objects(filter, io::stderr).try_init(),
+        true => objects(filter, lines).try_init(),
         false => tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(lines)
             .event_format(Lines)
             .finish()
             .try_init(),
     };
+    guard
 }
 
 /// One JSON object a line: `timestamp`, `level`, `message`, and `mac`, `stage` and what else the

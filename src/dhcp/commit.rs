@@ -1,7 +1,8 @@
 //! The leases on their way to the disk, and the ACKs that wait for them there: one thread.
 //!
 //! 1. All that has come in while the last transaction was under way is taken together: one sync of
-//!    the disk, however many machines wait for it.
+//!    the disk, however many machines wait for it. In a storm it waits a little longer
+//!    ([`PACE`]): what a transaction costs depends little on how many it is for.
 //! 2. It is committed, with the mark of the lease clock.
 //! 3. Only then its ACKs leave. If the commit failed, none does: each is refused by name, and what
 //!    was to be written is kept and goes with the next transaction, so that it goes on by itself
@@ -9,12 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::store::{self, Store, Write};
 
 /// ACKs that wait for the disk at once; a client whose ACK does not come asks again after 4 s.
 const WAITING: usize = 8192;
+/// From the start of one transaction to that of the next; the first after a pause does not wait.
+const PACE: Duration = Duration::from_millis(4);
 /// What could not be written is tried again after this long, if nobody asks before.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,7 +69,9 @@ impl<W> Queue<W> {
     ) {
         // What failed, by record: only the newest state of each is worth writing.
         let mut kept: BTreeMap<(&'static str, Vec<u8>), Write> = BTreeMap::new();
-        while let Some((changes, waiting)) = self.next(!kept.is_empty()) {
+        let mut next = Instant::now();
+        while let Some((changes, waiting)) = self.next(!kept.is_empty(), next) {
+            next = Instant::now() + PACE;
             let mut all: Vec<Write> = std::mem::take(&mut kept).into_values().collect();
             all.extend(changes);
             let leases = all.len();
@@ -84,7 +89,7 @@ impl<W> Queue<W> {
 
     /// What is there; waits for it, or where something is to be tried `again`, not for ever. `None`
     /// if it is closed and there is nothing more.
-    fn next(&self, again: bool) -> Option<(Vec<Write>, Vec<W>)> {
+    fn next(&self, again: bool, not_before: Instant) -> Option<(Vec<Write>, Vec<W>)> {
         let mut state = self.state();
         while state.changes.is_empty() && state.waiting.is_empty() {
             if state.closed {
@@ -100,6 +105,12 @@ impl<W> Queue<W> {
             if time.timed_out() {
                 break;
             }
+        }
+        let left = not_before.saturating_duration_since(Instant::now());
+        if !left.is_zero() && !state.closed {
+            drop(state);
+            std::thread::sleep(left);
+            state = self.state();
         }
         Some((std::mem::take(&mut state.changes), std::mem::take(&mut state.waiting)))
     }

@@ -60,6 +60,18 @@ pub enum State {
     InUse,
 }
 
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Offered => "offered",
+            State::Bound => "bound",
+            State::Released => "released",
+            State::Declined => "declined",
+            State::InUse => "in-use",
+        }
+    }
+}
+
 /// One address and who has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Lease {
@@ -79,27 +91,36 @@ impl Lease {
 
     /// The record: one line of text, so that it can be read with any tool.
     fn record(&self) -> Vec<u8> {
-        serde_json::json!({
-            "mac": self.mac,
-            "state": self.state,
-            "starts": self.starts,
-            "ends": self.ends,
-            "hostname": self.hostname,
-        })
-        .to_string()
-        .into_bytes()
+        let Lease { mac, state, starts, ends, hostname, .. } = self;
+        let word = state.word();
+        let mut text = format!(
+            r#"{{"mac":"{mac}","state":"{word}","starts":{},"ends":{}"#,
+            starts.as_microsecond(),
+            ends.as_microsecond()
+        );
+        if let Some(name) = hostname {
+            // Letters, digits, hyphens, dots and underscores (`wire::hostname`): nothing to escape.
+            text += &format!(r#","hostname":"{name}""#);
+        }
+        text.push('}');
+        text.into_bytes()
     }
 
     fn parse(key: &[u8], value: &[u8]) -> Option<Lease> {
         let address = Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?);
         let v: serde_json::Value = serde_json::from_slice(value).ok()?;
         let text = |k: &str| v.get(k).and_then(|v| v.as_str());
+        // Microseconds of Unix time; version 0.1.0 wrote RFC 3339.
+        let time = |k: &str| match v.get(k)?.as_i64() {
+            Some(micros) => Timestamp::from_microsecond(micros).ok(),
+            None => text(k)?.parse().ok(),
+        };
         Some(Lease {
             address,
             mac: text("mac")?.parse().ok()?,
             state: serde_json::from_value(v.get("state")?.clone()).ok()?,
-            starts: text("starts")?.parse().ok()?,
-            ends: text("ends")?.parse().ok()?,
+            starts: time("starts")?,
+            ends: time("ends")?,
             hostname: text("hostname").map(str::to_string),
         })
     }
@@ -482,7 +503,7 @@ impl Leases {
             .iter()
             .find(|p| p.network == network && !p.is_empty())
             .ok_or(Refused::NoRange(network))?;
-        pool.free(asker.mac)
+        pool.free()
             .or_else(|| asker.known.then(|| self.stranger_offer(pool)).flatten())
             .ok_or(Refused::PoolFull(network))
     }

@@ -18,7 +18,6 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::lease::Refused;
-use crate::model::Mac;
 
 /// Where a client sits, by option 82 (RFC 3046): digests of the relay, and of the relay with the
 /// switch port.
@@ -130,18 +129,12 @@ impl Pool {
         Ok(())
     }
 
-    /// A free address for this client.
-    pub fn free(&self, mac: Mac) -> Option<Ipv4Addr> {
-        // Begin at a place that the client's address names, so that it finds the same one again
-        // even after its record is gone, and machines do not crowd at the start of the range.
-        let m = mac.0;
-        let spread = u32::from_be_bytes([m[2], m[3], m[4], m[5]]).wrapping_mul(0x9E37_79B1);
-        let (Some(first), Some(last)) = (self.fresh.first(), self.fresh.last()) else {
-            return self.ended.first().map(|(_, address)| *address);
-        };
-        let (first, last) = (u32::from(*first), u32::from(*last));
-        let start = Ipv4Addr::from(first + spread % (last - first).saturating_add(1).max(1));
-        self.fresh.range(start..).next().or(self.fresh.first()).copied()
+    /// The next free address.
+    ///
+    /// In their order: machines that come together lie together in the store, and a hall of them is
+    /// a few pages of it and not one for each.
+    pub fn free(&self) -> Option<Ipv4Addr> {
+        self.fresh.first().copied().or_else(|| self.ended.first().map(|(_, address)| *address))
     }
 
     /// What has rested longest, where more rest than may.

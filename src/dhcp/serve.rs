@@ -35,7 +35,7 @@ use super::wire::{self, ReplyKind};
 use crate::config::{Config, Mode};
 use crate::ipxe;
 use crate::ledger::Ledger;
-use crate::model::{Event, Interface, Mac, Why};
+use crate::model::{Interface, Mac, Why};
 use crate::store::{self, Store};
 
 /// Datagrams read from one door before the others get their turn.
@@ -369,6 +369,7 @@ fn round(
     again: Vec<Letter>,
 ) {
     let config = dhcp.config.load_full();
+    let mut buffer = [0; DATAGRAM];
     let mut decided = Vec::new();
     let mut decide = |leases: &mut Leases, door: usize, from, to, bytes: &[u8]| {
         let outcome = one(dhcp, &config, leases, &bound.doors[door], bytes, to);
@@ -394,7 +395,6 @@ fn round(
                 if !*ready {
                     break;
                 }
-                let mut buffer = [0; DATAGRAM];
                 match receive(&door.socket, &mut buffer) {
                     Ok((len, from, to)) => decide(&mut leases, i, from, to, &buffer[..len]),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
@@ -548,7 +548,9 @@ fn tell(dhcp: &Dhcp, door: &Door, w: Waiting) {
         Err(why) => {
             // In proxy mode every desktop of the network is heard; that is no timeline's matter.
             if !why.is_everyday() {
-                record(dhcp, &outcome.events, mac, now);
+                for event in outcome.events {
+                    dhcp.ledger.record(mac, event, now);
+                }
             }
             if let Silent::OtherServer(server) = why {
                 rival(dhcp, server, &door.interface.name, &format!("{mac} took its offer"));
@@ -563,13 +565,9 @@ fn tell(dhcp: &Dhcp, door: &Door, w: Waiting) {
         To::Address(address) => address,
         To::Source => from,
     };
-    dhcp.ledger.learn(outcome.facts, now);
-    if let Some(handed) = answer.handed {
-        dhcp.ledger.set_handed(mac, handed, now);
-    }
-    // Before the log: the machine waits, nobody else does.
+    // Known before the reply leaves: the machine's next word may be quicker than we are.
+    dhcp.ledger.exchanged(outcome.facts, answer.handed, outcome.events, now);
     let sent = send(door, &bytes, to, answer.reply.siaddr);
-    record(dhcp, &outcome.events, mac, now);
     if let decide::Next::Refused(why) = &answer.next {
         dhcp.ledger.refused("dhcp", Some(mac), why, now);
     }
@@ -578,12 +576,6 @@ fn tell(dhcp: &Dhcp, door: &Door, w: Waiting) {
     }
     if answer.booting {
         (dhcp.booting)(&door.interface.name, mac);
-    }
-}
-
-fn record(dhcp: &Dhcp, events: &[Event], mac: Mac, now: Timestamp) {
-    for event in events {
-        dhcp.ledger.record(mac, event.clone(), now);
     }
 }
 

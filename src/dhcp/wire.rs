@@ -9,6 +9,7 @@
 //!    parameter list has one (RFC 2132 section 9.8), dhcproto sorts. Option 82 goes back as it
 //!    came, byte for byte (RFC 3046 section 2.2), and the end is padded to what BOOTP relays want.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -182,8 +183,27 @@ impl std::fmt::Display for Unread {
     }
 }
 
-/// Options as they came: joined, by code.
-type Raw = BTreeMap<u8, Vec<u8>>;
+/// Options as they came, the parts of each joined. A message has a dozen: looked through faster
+/// than a map is made.
+#[derive(Default)]
+struct Raw<'a>(Vec<(u8, Cow<'a, [u8]>)>);
+
+impl<'a> Raw<'a> {
+    fn get(&self, code: u8) -> Option<&[u8]> {
+        self.0.iter().find(|(c, _)| *c == code).map(|(_, value)| &value[..])
+    }
+
+    /// RFC 3396 joins what stands twice; 4 KiB is more than any client has to say.
+    fn add(&mut self, code: u8, value: &'a [u8]) {
+        match self.0.iter_mut().find(|(c, _)| *c == code) {
+            None => self.0.push((code, Cow::Borrowed(value))),
+            Some((_, held)) if held.len() + value.len() <= 4096 => {
+                held.to_mut().extend_from_slice(value);
+            }
+            Some(_) => {}
+        }
+    }
+}
 
 /// A client's message out of one datagram.
 pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
@@ -204,7 +224,7 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
     let message =
         v4::borrowed::Message::new(datagram).map_err(|_| Unread::TooShort(datagram.len()))?;
     let options = options(datagram);
-    let kind = match options.get(&code::MESSAGE_TYPE).and_then(|v| v.first()) {
+    let kind = match options.get(code::MESSAGE_TYPE).and_then(|v| v.first()) {
         None => return Err(Unread::NoType),
         Some(1) => Kind::Discover,
         Some(3) => Kind::Request,
@@ -219,16 +239,16 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
     let relayed = !message.giaddr().is_unspecified();
     // Echoed whole, so it must leave room for the rest; what a client that no relay forwarded says
     // there is nobody's.
-    let relay = options.get(&code::RELAY_AGENT).filter(|r| relayed && r.len() <= RELAY_LIMIT);
-    let relay = relay.cloned();
+    let relay = options.get(code::RELAY_AGENT).filter(|r| relayed && r.len() <= RELAY_LIMIT);
+    let relay = relay.map(<[u8]>::to_vec);
     let sub = |wanted| relay.as_deref().and_then(|r| suboption(r, wanted)).and_then(address);
-    let class = match options.get(&code::VENDOR_CLASS) {
+    let class = match options.get(code::VENDOR_CLASS) {
         Some(v) if v.starts_with(b"PXEClient") => Class::Pxe,
         Some(v) if v.starts_with(b"HTTPClient") => Class::Http,
         _ => Class::Other,
     };
-    let features = options.get(&code::IPXE).map(|v| suboptions(v).map(|(c, _)| c).collect());
-    let says_ipxe = options.get(&code::USER_CLASS).is_some_and(|v| is_ipxe_class(v));
+    let features = options.get(code::IPXE).map(|v| suboptions(v).map(|(c, _)| c).collect());
+    let says_ipxe = options.get(code::USER_CLASS).is_some_and(is_ipxe_class);
     Ok(Request {
         kind,
         mac: Mac(mac),
@@ -237,25 +257,25 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
         flags: message.flags().into(),
         ciaddr: message.ciaddr(),
         giaddr: message.giaddr(),
-        server_id: options.get(&code::SERVER_ID).and_then(|v| address(v)),
-        requested: options.get(&code::REQUESTED_ADDRESS).and_then(|v| address(v)),
+        server_id: options.get(code::SERVER_ID).and_then(address),
+        requested: options.get(code::REQUESTED_ADDRESS).and_then(address),
         lease_time: options
-            .get(&code::LEASE_TIME)
-            .and_then(|v| v.as_slice().try_into().ok())
+            .get(code::LEASE_TIME)
+            .and_then(|v| v.try_into().ok())
             .map(u32::from_be_bytes),
-        client_id: options.get(&code::CLIENT_ID).filter(|v| !v.is_empty()).cloned(),
-        hostname: options.get(&code::HOSTNAME).and_then(|v| hostname(v)),
-        parameters: options.get(&code::PARAMETER_LIST).cloned().unwrap_or_default(),
+        client_id: options.get(code::CLIENT_ID).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
+        hostname: options.get(code::HOSTNAME).and_then(hostname),
+        parameters: options.get(code::PARAMETER_LIST).unwrap_or_default().to_vec(),
         max_size: options
-            .get(&code::MAX_MESSAGE_SIZE)
-            .and_then(|v| v.as_slice().try_into().ok())
+            .get(code::MAX_MESSAGE_SIZE)
+            .and_then(|v| v.try_into().ok())
             .map(u16::from_be_bytes),
         class,
         arch: options
-            .get(&code::ARCH)
+            .get(code::ARCH)
             .and_then(|v| v.first_chunk::<2>())
             .map(|v| u16::from_be_bytes(*v)),
-        uuid: options.get(&code::UUID).filter(|v| !v.is_empty()).cloned(),
+        uuid: options.get(code::UUID).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
         ipxe: match (features, says_ipxe) {
             (Some(features), _) => Some(features),
             (None, true) => Some(Vec::new()),
@@ -264,7 +284,7 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
         // Only a relay speaks for another network: a client that could choose would draw on every
         // pool there is.
         link: sub(5)
-            .or_else(|| options.get(&code::SUBNET_SELECTION).and_then(|v| address(v)))
+            .or_else(|| options.get(code::SUBNET_SELECTION).and_then(address))
             .filter(|_| relayed),
         server_override: sub(11).filter(|_| relayed),
         relay,
@@ -273,24 +293,31 @@ pub fn read(datagram: &[u8]) -> Result<Request, Unread> {
 
 /// All options: those of the options field, then of `file` and `sname` where option 52 says that
 /// they hold some (RFC 2131 section 4.1), the parts of each joined.
-fn options(datagram: &[u8]) -> Raw {
-    let mut raw = Raw::new();
-    let mut take = |field: &[u8]| {
-        for option in v4::borrowed::DhcpOptionIterator::new(field) {
-            let held = raw.entry(option.code().into()).or_default();
-            // RFC 3396 joins what stands twice; 4 KiB is more than any client has to say.
-            if held.len() + option.len() <= 4096 {
-                held.extend_from_slice(option.data());
+fn options(datagram: &[u8]) -> Raw<'_> {
+    fn take<'a>(raw: &mut Raw<'a>, mut field: &'a [u8]) -> u8 {
+        loop {
+            match field {
+                // Padding (RFC 2132 section 3.1).
+                [0, rest @ ..] => field = rest,
+                // The end, or an option that is cut.
+                [] | [255, ..] => break,
+                [code, rest @ ..] => {
+                    let Some((len, rest)) = rest.split_first() else { break };
+                    let Some((value, rest)) = rest.split_at_checked((*len).into()) else { break };
+                    raw.add(*code, value);
+                    field = rest;
+                }
             }
         }
-        raw.get(&code::OVERLOAD).and_then(|v| v.first()).copied().unwrap_or(0)
-    };
-    let overload = take(&datagram[240..]);
+        raw.get(code::OVERLOAD).and_then(|v| v.first()).copied().unwrap_or(0)
+    }
+    let mut raw = Raw::default();
+    let overload = take(&mut raw, &datagram[240..]);
     if overload & 1 != 0 {
-        take(&datagram[108..236]);
+        take(&mut raw, &datagram[108..236]);
     }
     if overload & 2 != 0 {
-        take(&datagram[44..108]);
+        take(&mut raw, &datagram[44..108]);
     }
     raw
 }
@@ -459,5 +486,6 @@ pub fn read_reply(datagram: &[u8]) -> Option<(BTreeMap<u8, Vec<u8>>, v4::borrowe
     if datagram.len() < 241 || datagram[0] != 2 || datagram[2] != 6 {
         return None;
     }
-    Some((options(datagram), v4::borrowed::Message::new(datagram).ok()?))
+    let options = options(datagram).0.into_iter().map(|(c, v)| (c, v.into_owned())).collect();
+    Some((options, v4::borrowed::Message::new(datagram).ok()?))
 }

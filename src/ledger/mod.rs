@@ -127,14 +127,8 @@ impl Ledger {
     /// What a machine told of itself, kept; the newest word on each fact counts.
     pub fn learn(&self, facts: Facts, now: Timestamp) {
         let mut state = self.state();
-        let (mac, ip) = (facts.mac, facts.ip);
-        state.known(mac, now).facts.learn(facts);
-        if let Some(ip) = ip {
-            if state.by_ip.len() >= 2 * MACHINES {
-                state.by_ip.clear();
-            }
-            state.by_ip.insert(ip, mac);
-        }
+        state.at(facts.ip, facts.mac);
+        state.known(facts.mac, now).facts.learn(facts);
     }
 
     /// What a machine told of itself by HTTP, in place of all that was told so before: a fact that
@@ -156,16 +150,33 @@ impl Ledger {
     /// Puts `event` on the machine's timeline and into the log; see [`begins`] for where a new
     /// timeline begins.
     pub fn record(&self, mac: Mac, event: Event, now: Timestamp) {
-        tracing::info!(target: "pilotlight", mac = %mac, stage = event.stage.word(), "{} {}", event.what, event.detail);
+        log(mac, &event);
+        self.state().known(mac, now).push(event, now);
+    }
+
+    /// All that one exchange of DHCP tells, in one step: [`Ledger::learn`], [`Ledger::set_handed`]
+    /// where there is something to remember, and [`Ledger::record`].
+    pub fn exchanged(
+        &self,
+        facts: Facts,
+        handed: Option<Option<Handed>>,
+        events: Vec<Event>,
+        now: Timestamp,
+    ) {
+        for event in &events {
+            log(facts.mac, event);
+        }
         let mut state = self.state();
+        let mac = facts.mac;
+        state.at(facts.ip, mac);
         let known = state.known(mac, now);
-        if begins(&known.timeline, &event, now) {
-            known.timeline.clear();
+        known.facts.learn(facts);
+        if let Some(handed) = handed {
+            known.handed = handed;
         }
-        if known.timeline.len() >= EVENTS {
-            known.timeline.remove(EVENTS / 2);
+        for event in events {
+            known.push(event, now);
         }
-        known.timeline.push(Entry { at: now, event });
     }
 
     /// A silence or refusal, counted under its room and name and logged with its sentence; on the
@@ -312,7 +323,31 @@ fn begins(timeline: &[Entry], event: &Event, now: Timestamp) -> bool {
         }
 }
 
+fn log(mac: Mac, event: &Event) {
+    tracing::info!(target: "pilotlight", mac = %mac, stage = event.stage.word(), "{} {}", event.what, event.detail);
+}
+
+impl Known {
+    fn push(&mut self, event: Event, now: Timestamp) {
+        if begins(&self.timeline, &event, now) {
+            self.timeline.clear();
+        }
+        if self.timeline.len() >= EVENTS {
+            self.timeline.remove(EVENTS / 2);
+        }
+        self.timeline.push(Entry { at: now, event });
+    }
+}
+
 impl State {
+    fn at(&mut self, ip: Option<Ipv4Addr>, mac: Mac) {
+        let Some(ip) = ip else { return };
+        if self.by_ip.len() >= 2 * MACHINES {
+            self.by_ip.clear();
+        }
+        self.by_ip.insert(ip, mac);
+    }
+
     fn known(&mut self, mac: Mac, now: Timestamp) -> &mut Known {
         if self.machines.len() >= MACHINES
             && !self.machines.contains_key(&mac)

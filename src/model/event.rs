@@ -57,6 +57,9 @@ impl Event {
 /// breaks, ANSI escapes) and all that is not printable become `?`, and it ends at `limit`
 /// characters.
 pub fn plain(text: &str, limit: usize) -> String {
+    if text.len() <= limit && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.to_string();
+    }
     let mut out: String = text
         .chars()
         .take(limit)
