@@ -29,6 +29,10 @@ pub const BOOT_LIFE: Duration = Duration::from_secs(24 * 3600);
 const PAUSE: SignedDuration = SignedDuration::from_secs(120);
 /// Alarms kept; the one that was last heard of longest ago makes room.
 pub const ALARMS: usize = 200;
+/// Lines of machines' steps in the log: at once (2,000 machines boot with some 20 each), and a
+/// second in the long run. Timelines have them all.
+const LINES: u64 = 50_000;
+const LINES_A_SECOND: u64 = 500;
 /// One that goes on is in the log this often.
 const ALARM_AGAIN: SignedDuration = SignedDuration::from_secs(3600);
 /// Characters of what an alarm is about.
@@ -90,6 +94,34 @@ struct State {
     boots: HashMap<String, Boot>,
     refused: BTreeMap<(&'static str, &'static str), u64>,
     alarms: BTreeMap<(&'static str, String), Alarm>,
+    lines: Lines,
+}
+
+/// How many lines the log may still have: a flood of made-up machines shall not fill the disk.
+#[derive(Default)]
+struct Lines {
+    left: u64,
+    filled: Option<Timestamp>,
+    left_out: u64,
+}
+
+impl Lines {
+    /// Whether `n` more may be written; and how many were not, since the last that were.
+    fn take(&mut self, n: u64, now: Timestamp) -> Option<u64> {
+        let millis = |f| u64::try_from(now.duration_since(f).as_millis()).unwrap_or(0);
+        let since = self.filled.map_or(u64::MAX, millis);
+        let more = since.saturating_mul(LINES_A_SECOND) / 1000;
+        if more > 0 {
+            self.filled = Some(now);
+            self.left = self.left.saturating_add(more).min(LINES);
+        }
+        if self.left < n {
+            self.left_out += n;
+            return None;
+        }
+        self.left -= n;
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 /// Something that a person has to look at.
@@ -150,7 +182,8 @@ impl Ledger {
     /// Puts `event` on the machine's timeline and into the log; see [`begins`] for where a new
     /// timeline begins.
     pub fn record(&self, mac: Mac, event: Event, now: Timestamp) {
-        log(mac, &event);
+        let may = self.state().lines.take(1, now);
+        log(may, mac, std::slice::from_ref(&event));
         self.state().known(mac, now).push(event, now);
     }
 
@@ -163,11 +196,10 @@ impl Ledger {
         events: Vec<Event>,
         now: Timestamp,
     ) {
-        for event in &events {
-            log(facts.mac, event);
-        }
-        let mut state = self.state();
         let mac = facts.mac;
+        let may = self.state().lines.take(events.len() as u64, now);
+        log(may, mac, &events);
+        let mut state = self.state();
         state.at(facts.ip, mac);
         let known = state.known(mac, now);
         known.facts.learn(facts);
@@ -323,8 +355,18 @@ fn begins(timeline: &[Entry], event: &Event, now: Timestamp) -> bool {
         }
 }
 
-fn log(mac: Mac, event: &Event) {
-    tracing::info!(target: "pilotlight", mac = %mac, stage = event.stage.word(), "{} {}", event.what, event.detail);
+fn log(may: Option<u64>, mac: Mac, events: &[Event]) {
+    let Some(left_out) = may else { return };
+    if left_out > 0 {
+        tracing::warn!(
+            target: "pilotlight",
+            "{left_out} lines of machines' steps were left out of this log: more than {LINES} at \
+             once; `pilotlight timeline` has them"
+        );
+    }
+    for event in events {
+        tracing::info!(target: "pilotlight", mac = %mac, stage = event.stage.word(), "{} {}", event.what, event.detail);
+    }
 }
 
 impl Known {
@@ -425,6 +467,36 @@ mod tests {
         ledger.told(Facts { serial: Some("S1".into()), ..Facts::of(mac(1)) }, now);
         let own = ledger.told(Facts::of(mac(1)), now);
         assert_eq!((own.serial, own.arch), (None, arch));
+    }
+
+    #[test]
+    fn a_flood_does_not_fill_the_disk() {
+        let mut lines = Lines::default();
+        let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
+        let written = |lines: &mut Lines, ms, n: u64| {
+            (0..n).filter(|_| lines.take(1, at(ms)).is_some()).count() as u64
+        };
+        assert_eq!(written(&mut lines, 0, 60_000), LINES);
+        assert_eq!(written(&mut lines, 1, 10), 0, "half a line is none");
+        assert_eq!(lines.take(1, at(4)), Some(10_010), "and says how many are missing");
+        assert_eq!(written(&mut lines, 1000, 1000), 499);
+        assert_eq!(lines.take(2, at(500)), None, "a clock that goes back");
+        assert_eq!(lines.take(2, at(2_000_000)), Some(503));
+    }
+
+    #[test]
+    fn alarms_are_bounded_and_told_again() {
+        let ledger = Ledger::new();
+        let at = |s: i64| Timestamp::from_second(s).unwrap();
+        for n in 0..2 * ALARMS as i64 {
+            ledger.alarm("other-dhcp-server", &format!("{n:04}"), "text\n".into(), at(n));
+        }
+        let alarms = ledger.alarms();
+        assert_eq!((alarms.len(), alarms[0].about.as_str()), (ALARMS, "0200"));
+        ledger.alarm("other-dhcp-server", "0200", "text".into(), at(9000));
+        let first = &ledger.alarms()[0];
+        assert_eq!((first.times, first.first, first.last), (2, at(200), at(9000)));
+        assert_eq!(first.text, "text?");
     }
 
     #[test]
