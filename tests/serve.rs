@@ -471,6 +471,11 @@ fn another_dhcp_server_is_named() {
     let about: Vec<&str> =
         alarms.as_array().unwrap().iter().map(|a| a["about"].as_str().unwrap()).collect();
     assert_eq!(about, ["10.77.0.2", "10.77.0.9"]);
+    let shown = lab.pilotlight().arg("leases").output().unwrap().stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    let look = "Look: another DHCP server is on boot0: 10.77.0.9 (52:54:00:00:00:03 took its";
+    assert!(shown.contains(look), "{shown}");
+    assert!(shown.lines().all(|l| l.chars().count() <= 80), "{shown}");
     assert_eq!(alarms[0]["times"], 1);
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::output::{self, COLUMNS};
+use crate::app::count;
 use crate::model::Mac;
 use crate::model::event::plain;
 
@@ -75,9 +76,23 @@ pub fn leases(server: &str, json: bool) -> anyhow::Result<()> {
     let all = get(server, "/api/leases")?;
     let said = match json {
         true => all.to_string(),
-        false => leases_table(list(&all), Timestamp::now()),
+        false => {
+            let now = Timestamp::now();
+            leases_table(list(&all), now) + &alarms(list(&get(server, "/api/alarms")?), now)
+        }
     };
     Ok(output::print(&said)?)
+}
+
+/// What a person has to look at: another DHCP server, an address that somebody else uses.
+fn alarms(all: &[Value], now: Timestamp) -> String {
+    let line = |a: &Value| {
+        let last = text(a, "last").parse().map(|then| until(then, now)).unwrap_or_default();
+        let times = a.get("times").and_then(Value::as_u64).unwrap_or_default();
+        let said = format!("{} ({}, last {last})", text(a, "text"), count(times, "time"));
+        format!("\n{}", output::wrap("Look: ", &said))
+    };
+    all.iter().map(line).collect()
 }
 
 fn leases_table(all: &[Value], now: Timestamp) -> String {
