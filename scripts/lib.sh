@@ -172,6 +172,13 @@ unpack() {
     touch "$dir/.complete"
 }
 
+# Where the unpacked peers find the libraries that were unpacked beside them, for LD_LIBRARY_PATH.
+peer_libraries() {
+    local list
+    list=$(printf ':%s' "$cache"/peers/lib/*/usr/lib/*/)
+    printf '%s\n' "${list#:}"
+}
+
 # --- private networks -------------------------------------------------------------------------
 #
 # Each lab has network namespaces of its own, named after the script's process, so that any number
