@@ -6,12 +6,16 @@
 #   machine KIND   $qemu: the command line of a machine with real firmware
 #   power_on       starts it in $net; wait_off waits until it has switched itself off
 #   serve          starts pilotlight in $server and waits until it says that it is ready
-#   dnsmasq_peer, nginx_peer    the peers
+#   cable          $server and $load (10.77.0.2), a veth pair between them and nothing else
+#   dnsmasq_peer, nginx_peer, kea_peer    the peers
+#
+# What is started in $server is started by "${pinned[@]}", which may name a core: taskset -c 0.
 #
 # $dir is the run's folder: whoever uses this sets it.
 
 mac=52:54:00:77:00:01 arch=amd64
 address=10.77.0.1
+pinned=()
 
 lab_tools() { need qemu-system-x86_64 ip tcpdump jq curl dnsmasq as ld; }
 
@@ -23,6 +27,19 @@ lan() {
     switch "$net"
     plug "$server" boot0 $address/24 "$net" server
     socket "$net" tap0
+}
+
+# Server and load on their own side of a cable, for a bench: no switch, no firmware.
+cable() {
+    space s
+    server=$space
+    space l
+    load=$space
+    ip -n "$server" link add boot0 type veth peer name load0 netns "$load"
+    ip -n "$server" address add $address/16 dev boot0
+    ip -n "$load" address add 10.77.0.2/16 dev load0
+    ip -n "$server" link set boot0 up
+    ip -n "$load" link set load0 up
 }
 
 # --- machines ----------------------------------------------------------------------------------
@@ -88,7 +105,7 @@ wait_off() { until_true "$1" off; } # seconds; 1 where it is still on
 limited=(setpriv --bounding-set '-all,+net_bind_service,+net_raw,+dac_read_search')
 
 serve() {
-    spawn "$dir/server.log" ip netns exec "$server" "${limited[@]}" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml"
+    spawn "$dir/server.log" ip netns exec "$server" "${pinned[@]}" "${limited[@]}" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml"
     server_pid=$spawned
     until_true 20 ready_or_gone && alive "$server_pid"
 }
@@ -163,14 +180,17 @@ TOML
 
 # --- the peers ---------------------------------------------------------------------------------
 
-# dnsmasq_peer SPACE INTERFACE ADDRESS: the lines of its configuration come by stdin.
+# What dnsmasq tells of each packet; a bench has it tell what it tells by itself, dnsmasq_log=().
+dnsmasq_log=(log-dhcp)
+
+# dnsmasq_peer SPACE INTERFACE: the lines of its configuration come by stdin.
 dnsmasq_peer() {
     {
-        printf '%s\n' port=0 "interface=$2" bind-interfaces user=root log-dhcp "dhcp-leasefile=$dir/dnsmasq.leases" \
-            dhcp-authoritative
+        printf '%s\n' port=0 "interface=$2" bind-interfaces user=root "dhcp-leasefile=$dir/dnsmasq.leases" \
+            dhcp-authoritative "${dnsmasq_log[@]}"
         cat
     } >"$dir/dnsmasq.conf"
-    spawn "$dir/dnsmasq.log" ip netns exec "$1" dnsmasq --keep-in-foreground --log-facility=- --pid-file= --conf-file="$dir/dnsmasq.conf"
+    spawn "$dir/dnsmasq.log" ip netns exec "$1" "${pinned[@]}" dnsmasq --keep-in-foreground --log-facility=- --pid-file= --conf-file="$dir/dnsmasq.conf"
     dnsmasq_pid=$spawned
     until_true 10 listens "$1" udp 67 || die "dnsmasq did not start: $dir/dnsmasq.log"
 }
@@ -205,9 +225,39 @@ http {
     }
 }
 NGINX
-    spawn "$dir/nginx/out.log" ip netns exec "$1" "$cache/peers/nginx/usr/sbin/nginx" -e "$dir/nginx/error.log" -p "$dir/nginx" -c "$dir/nginx.conf"
+    spawn "$dir/nginx/out.log" ip netns exec "$1" "${pinned[@]}" "$cache/peers/nginx/usr/sbin/nginx" -e "$dir/nginx/error.log" -p "$dir/nginx" -c "$dir/nginx.conf"
     nginx_pid=$spawned
     until_true 10 listens "$1" tcp 80 || die "nginx did not start: $dir/nginx/error.log"
+}
+
+# kea_peer SPACE INTERFACE NETWORK POOL: Kea's DHCPv4 server with its leases in a file, which it
+# appends to and never syncs. Threads and queue are what its manual advises for that backend
+# (Kea Administrator Reference Manual, section 8.16.2); all else is its default.
+kea_peer() {
+    cat >"$dir/kea.conf" <<KEA
+{ "Dhcp4": {
+    "interfaces-config": { "interfaces": [ "$2" ], "dhcp-socket-type": "udp" },
+    "multi-threading": { "enable-multi-threading": true, "thread-pool-size": 4, "packet-queue-size": 28 },
+    "lease-database": { "type": "memfile", "persist": true, "name": "$dir/kea.leases", "lfc-interval": 3600 },
+    "authoritative": true,
+    "valid-lifetime": 43200,
+    "subnet4": [ { "id": 1, "subnet": "$3", "pools": [ { "pool": "$4" } ] } ],
+    "loggers": [ { "name": "kea-dhcp4", "severity": "WARN",
+        "output_options": [ { "output": "$dir/kea-dhcp4.log", "maxsize": 0 } ] } ]
+} }
+KEA
+    spawn "$dir/kea.log" ip netns exec "$1" "${pinned[@]}" env LD_LIBRARY_PATH="$(peer_libraries)" \
+        KEA_LFC_EXECUTABLE="$cache/peers/lib/kea-common/usr/sbin/kea-lfc" KEA_PIDFILE_DIR="$dir" KEA_LOCKFILE_DIR="$dir" \
+        "$cache/peers/kea-dhcp4/usr/sbin/kea-dhcp4" -c "$dir/kea.conf"
+    kea_pid=$spawned
+    until_true 10 listens "$1" udp 67 || die "Kea did not start: $dir/kea.log, $dir/kea-dhcp4.log"
+}
+
+# perfdhcp_peer SPACE ARGUMENT…: Kea's load generator, in the foreground.
+perfdhcp_peer() {
+    local space=$1
+    shift
+    inside "$space" env LD_LIBRARY_PATH="$(peer_libraries)" "$cache/peers/perfdhcp/usr/sbin/perfdhcp" "$@"
 }
 
 # --- a local disk ------------------------------------------------------------------------------
