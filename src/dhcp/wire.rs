@@ -430,8 +430,11 @@ pub fn write(reply: &Reply) -> Vec<u8> {
     }
     let room = |out: &Vec<u8>, len: usize, relay: &Option<Vec<u8>>| {
         let parts = len.div_ceil(255).max(1);
-        let tail = relay.as_ref().map_or(0, |r| r.len() + 2 * r.len().div_ceil(255).max(1)) + 1;
-        out.len() + len + 2 * parts + tail <= reply.limit.min(MOST)
+        let tail = relay.as_ref().map_or(0, |r| r.len() + 2 * r.len().div_ceil(255).max(1));
+        let whole = out.len() + len + 2 * parts + 1;
+        // What the client takes does not count option 82: its relay has taken it away again
+        // (RFC 3046 section 2.1).
+        whole <= reply.limit && whole + tail <= MOST
     };
     option(
         &mut out,
