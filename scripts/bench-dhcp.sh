@@ -70,6 +70,8 @@ dhcp-range=${dhcp_pool%-*},${dhcp_pool#*-},12h
 dhcp-lease-max=$((2 * dhcp_held))
 ${1:-}
 DNSMASQ
+    # It has its socket before it has read its file, which takes a second.
+    until_true 20 grep -qw started "$dir/dnsmasq.log" || die "dnsmasq did not start: $dir/dnsmasq.log"
 }
 
 # one_dhcp SERVER MACHINES rehearse's ARGUMENTS…: prints leases per second, milliseconds at the
@@ -86,17 +88,25 @@ one_dhcp() {
     pinned=(taskset -c 0)
     case $1 in limits) dhcp_limits; return ;; perfdhcp) dhcp_perfdhcp "$2"; return ;; esac
     "dhcp_$1"
+    # The first ones pay for what happens once: dnsmasq writes its file anew, all learn of the relay.
+    dhcp_load --machines 8 --at-once 1 --prefix 02:00:77 >/dev/null 2>"$dir/rehearse.log" ||
+        die "$1 gave no lease: $dir/rehearse.log"
     before=$(processor_ms)
     t=$(now)
     TIMEFORMAT='%U %S'
-    { time inside "$load" taskset -c 1 "$pilotlight" rehearse --server "$address" --from "$dhcp_relay" --only dhcp \
-        --machines "$2" "${@:3}" --json --i-own-this-network >"$dir/rehearse.json" 2>"$dir/rehearse.log"; } 2>"$dir/rehearse.times" || true
+    # Its status tells whether a machine failed, which is in the figures, too.
+    { time dhcp_load --machines "$2" "${@:3}" --json >"$dir/rehearse.json" 2>"$dir/rehearse.log"; } 2>"$dir/rehearse.times" || true
     t=$(($(now) - t))
     after=$(processor_ms)
     load_ms=$(awk '{ ms = ($1 + $2) * 1000 } END { printf "%d", ms }' "$dir/rehearse.times")
+    [[ -s $dir/rehearse.json ]] || die "$1: the load did not run: $dir/rehearse.log"
     jq -er --arg cpu "$((after - before)) $load_ms $t" '(.steps[] | select(.step == "dhcp")) as $d
         | "\($d.per_second) \($d.p50_ms) \($d.p99_ms) \($d.max_ms) \(.failed) \($cpu)"' "$dir/rehearse.json" ||
         die "$1: the load gave no figures: $dir/rehearse.log"
+}
+
+dhcp_load() {
+    inside "$load" taskset -c 1 "$pilotlight" rehearse --server "$address" --from "$dhcp_relay" --only dhcp --keep-leases "$@"
 }
 
 # What this machine could do at best: exchanges per second of datagrams of a lease's size that are
