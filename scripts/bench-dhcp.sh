@@ -186,15 +186,19 @@ bench_dhcp() {
 
     echo
     say "DISCOVER to ACK, server and load on a core each; median of $pairs (least to most)"
-    printf '%-20s %8s %-26s %-25s %6s  %s\n' server 'at once' leases/s 'cpu ms for 1,000 leases' server load
+    printf '%-20s %8s  %-26s %-26s %s\n' server 'at once' leases/s 'its cpu ms for 1,000' 'core: its, load'
     for s in "${dhcp_servers[@]}"; do
-        printf '%-20s %8s %-26s %-25s %5s%%  %s%%\n' "${dhcp_name[$s]}" "${at_once[$s]}" "$(dhcp_range "${rate[$s]}" %.0f)" \
+        printf '%-20s %8s  %-26s %-26s %s%%, %s%%\n' "${dhcp_name[$s]}" "${at_once[$s]}" "$(dhcp_range "${rate[$s]}" %.0f)" \
             "$(dhcp_range "${cpu[$s]}" %.1f)" "$(lines "${wall[$s]}" | median)" "$(lines "${load[$s]}" | median)"
+    done
+    for s in "${dhcp_servers[@]}"; do
+        (($(calc "$(lines "${load[$s]}" | median) > 80" %d))) || continue
+        say "the load's core was the limit for ${dhcp_name[$s]}: it could do more"
     done
     for s in kea dnsmasq memory; do say "pilotlight to ${dhcp_name[$s]}: $(dhcp_range "${ratio[$s]}" %.2f)"; done
     say "at $half leases/s a client waits $(dhcp_range "$p50s" %.2f) ms at the median, $(dhcp_range "$waits" %.2f) ms at p99"
     dhcp_run dnsmasq-pings "${dhcp_machines[dnsmasq-pings]}" --at-once "${at_once[dnsmasq]}"
-    say "dnsmasq as it comes, with its pings: $(calc "${got[rate]}" %.0f) leases/s, ${got[failed]} failed, one run"
+    say "dnsmasq with its pings, behind the first ones that wait 3 s each: $(calc "${got[rate]}" %.0f) leases/s, one run"
     local limit=() perf=()
     text=$(one limits) || die "the limits could not be measured; see above"
     read -ra limit <<<"$text"
