@@ -232,7 +232,8 @@ NGINX
 
 # kea_peer SPACE INTERFACE NETWORK POOL: Kea's DHCPv4 server with its leases in a file, which it
 # appends to and never syncs. Threads and queue are what its manual advises for that backend
-# (Kea Administrator Reference Manual, section 8.16.2); all else is its default.
+# (Kea Administrator Reference Manual, "Multi-Threading Settings With Different Database Backends");
+# all else is its default. Kea 3 writes into folders of its own choice unless they are named.
 kea_peer() {
     cat >"$dir/kea.conf" <<KEA
 { "Dhcp4": {
@@ -248,6 +249,7 @@ kea_peer() {
 KEA
     spawn "$dir/kea.log" ip netns exec "$1" "${pinned[@]}" env LD_LIBRARY_PATH="$(peer_libraries)" \
         KEA_LFC_EXECUTABLE="$cache/peers/lib/kea-common/usr/sbin/kea-lfc" KEA_PIDFILE_DIR="$dir" KEA_LOCKFILE_DIR="$dir" \
+        KEA_DHCP_DATA_DIR="$dir" KEA_LOG_FILE_DIR="$dir" \
         "$cache/peers/kea-dhcp4/usr/sbin/kea-dhcp4" -c "$dir/kea.conf"
     kea_pid=$spawned
     until_true 10 listens "$1" udp 67 || die "Kea did not start: $dir/kea.log, $dir/kea-dhcp4.log"
