@@ -20,7 +20,7 @@ goals[dhcp-p99-ms]='<=20'
 dhcp_servers=(ours kea dnsmasq memory)
 # How many machines get a lease in a run, which takes some seconds with each, and how many of them
 # ask at once at the most: what suits best is among these.
-declare -A dhcp_machines=([ours]=20000 [memory]=20000 [kea]=20000 [dnsmasq]=300 [dnsmasq-pings]=300)
+declare -A dhcp_machines=([ours]=40000 [memory]=40000 [kea]=20000 [dnsmasq]=300 [dnsmasq-pings]=300)
 declare -A dhcp_at_once=([ours]='64 256 1024' [memory]='64 256 1024' [kea]='8 16 32 64' [dnsmasq]='1 4 16')
 declare -A dhcp_name=([ours]=pilotlight [memory]='its store in memory' [kea]=Kea [dnsmasq]=dnsmasq)
 # One subnet, with room for each machine of each run.
@@ -156,7 +156,7 @@ lines() { tr ' ' '\n' <<<"${1# }"; } # words
 
 bench_dhcp() {
     local i s order half table=() waits='' p50s='' leases text
-    declare -A at_once=() rate=() cpu=() load=() wall=() last=() ratio=()
+    declare -A at_once=() rate=() cpu=() load=() wall=() last=() spent=() ratio=() saved=()
     for s in "${dhcp_servers[@]}"; do dhcp_suits "$s"; done
     for ((i = 1; i <= pairs; i++)); do
         mapfile -t order < <(printf '%s\n' "${dhcp_servers[@]}" | if ((i % 2)); then cat; else tac; fi)
@@ -168,13 +168,17 @@ bench_dhcp() {
             last[$s]=${got[rate]}
             rate[$s]+=" ${got[rate]}"
             # Milliseconds of processor for a thousand leases, and how much of its core each took.
-            cpu[$s]+=" $(calc "${got[cpu]} * 1000 / ($leases + !$leases)" %.1f)"
+            spent[$s]=$(calc "${got[cpu]} * 1000 / ($leases + !$leases)" %.1f)
+            cpu[$s]+=" ${spent[$s]}"
             wall[$s]+=" $(calc "${got[cpu]} * 100 / ${got[wall]}" %.0f)"
             load[$s]+=" $(calc "${got[load]} * 100 / ${got[wall]}" %.0f)"
             text+=", $s $(calc "${got[rate]}" %.0f)"
         done
         note "round $i of $pairs, leases/s${text/,/:}"
-        for s in kea dnsmasq memory; do ratio[$s]+=" $(calc "${last[ours]} / ${last[$s]}" %.4f)"; done
+        for s in kea dnsmasq memory; do
+            ratio[$s]+=" $(calc "${last[ours]} / ${last[$s]}" %.4f)"
+            saved[$s]+=" $(calc "${spent[$s]} / ${spent[ours]}" %.4f)"
+        done
     done
     half=$(calc "$(lines "${rate[ours]}" | median) / 2" %.0f)
     local machines=$((half * 3 < dhcp_room ? half * 3 : dhcp_room))
@@ -195,7 +199,9 @@ bench_dhcp() {
         (($(calc "$(lines "${load[$s]}" | median) > 80" %d))) || continue
         say "the load's core was the limit for ${dhcp_name[$s]}: it could do more"
     done
-    for s in kea dnsmasq memory; do say "pilotlight to ${dhcp_name[$s]}: $(dhcp_range "${ratio[$s]}" %.2f)"; done
+    for s in kea dnsmasq memory; do
+        say "pilotlight to ${dhcp_name[$s]}: $(dhcp_range "${ratio[$s]}" %.2f); by processor time: $(dhcp_range "${saved[$s]}" %.2f)"
+    done
     say "at $half leases/s a client waits $(dhcp_range "$p50s" %.2f) ms at the median, $(dhcp_range "$waits" %.2f) ms at p99"
     dhcp_run dnsmasq-pings "${dhcp_machines[dnsmasq-pings]}" --at-once "${at_once[dnsmasq]}"
     say "dnsmasq with its pings, behind the first ones that wait 3 s each: $(calc "${got[rate]}" %.0f) leases/s, one run"
