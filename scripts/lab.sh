@@ -9,13 +9,14 @@
 #   cable          $server and $load (10.77.0.2), a veth pair between them and nothing else
 #   dnsmasq_peer, nginx_peer, kea_peer    the peers
 #
-# What is started in $server is started by "${pinned[@]}", which may name a core: taskset -c 0.
+# What is started in $server is started by "${pinned[@]}", which may name a core: taskset -c 0; what
+# is its load, by "${load_pinned[@]}".
 #
 # $dir is the run's folder: whoever uses this sets it.
 
 mac=52:54:00:77:00:01 arch=amd64
 address=10.77.0.1
-pinned=()
+pinned=() load_pinned=()
 
 lab_tools() { need qemu-system-x86_64 ip tcpdump jq curl dnsmasq as ld; }
 
@@ -259,7 +260,7 @@ KEA
 perfdhcp_peer() {
     local space=$1
     shift
-    inside "$space" env LD_LIBRARY_PATH="$(peer_libraries)" "$cache/peers/perfdhcp/usr/sbin/perfdhcp" "$@"
+    inside "$space" "${load_pinned[@]}" env LD_LIBRARY_PATH="$(peer_libraries)" "$cache/peers/perfdhcp/usr/sbin/perfdhcp" "$@"
 }
 
 # --- a local disk ------------------------------------------------------------------------------
