@@ -118,7 +118,7 @@ dhcp_limits() {
     until_true 5 listens "$server" udp 67 || die "the echo did not start: $dir/echo.log"
     one=$(inside "$load" "${load_pinned[@]}" "$limits" ask "$address:67" 300 1 2)
     many=$(inside "$load" "${load_pinned[@]}" "$limits" ask "$address:67" 300 64 2)
-    printf '%s %s %s\n' "$one" "$many" "$(taskset -c 0 "$limits" sync "$dir/state/limit" 2)"
+    printf '%s %s %s\n' "$one" "$many" "$("${pinned[@]}" "$limits" sync "$dir/state/limit" 2)"
 }
 
 # Kea's own generator at a rate that it can do: leases, drops, milliseconds from DHCPDISCOVER to
