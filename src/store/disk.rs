@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::uio::pwritev;
 
 /// IOV_MAX of Linux.
@@ -54,10 +54,9 @@ impl Folder {
 }
 
 fn locked(file: fs::File) -> io::Result<Arc<dyn File>> {
-    match file.try_lock() {
-        Ok(()) => Ok(Arc::new(file)),
-        Err(fs::TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-        Err(fs::TryLockError::Error(e)) => Err(e),
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(Arc::new(file)),
+        Err((_, e)) => Err(e.into()),
     }
 }
 
@@ -88,7 +87,7 @@ impl Disk for Folder {
     }
 }
 
-impl File for fs::File {
+impl File for Flock<fs::File> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
@@ -99,7 +98,7 @@ impl File for fs::File {
 
     fn write(&self, mut at: u64, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !parts.is_empty() {
-            match pwritev(self, &parts[..parts.len().min(PARTS)], at.cast_signed()) {
+            match pwritev(&**self, &parts[..parts.len().min(PARTS)], at.cast_signed()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     at += n as u64;
@@ -122,6 +121,6 @@ impl File for fs::File {
 
     fn forget(&self) {
         // Advice only: where it is not taken, what is read passes the same checks.
-        let _ = posix_fadvise(self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(&**self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 }

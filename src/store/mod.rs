@@ -5,6 +5,8 @@
 //! get, list, and a transaction that compares and sets.
 
 mod disk;
+#[cfg(test)]
+mod faults;
 mod memory;
 mod mirror;
 mod tree;

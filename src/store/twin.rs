@@ -74,7 +74,7 @@ impl Twin {
         Twin::with(Box::new(disk), PAUSE)
     }
 
-    fn with(disk: Box<dyn Disk>, pause: Duration) -> Result<Twin, Error> {
+    pub(super) fn with(disk: Box<dyn Disk>, pause: Duration) -> Result<Twin, Error> {
         let twin = Twin { disk, pause, state: Mutex::default() };
         let mut state = twin.state();
         twin.restore(&mut state)?;
