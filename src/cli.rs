@@ -8,6 +8,7 @@ mod explain;
 mod hash;
 mod manual;
 mod output;
+mod rehearse;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,8 @@ enum Command {
     Leases(Look),
     /// Show the newest boot of each machine, or of one, step by step
     Timeline(Timeline),
+    /// Pretend to be many machines that boot from a running server, and show how they fared
+    Rehearse(rehearse::Rehearse),
     /// Make the crypt(3) hash of a password, for answer files
     HashPassword(hash::HashPassword),
     /// Print the completions of a shell
@@ -199,6 +202,10 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain::run(&explain),
         Command::Leases(look) => ask::leases(&look.server, look.json),
         Command::Timeline(t) => ask::timeline(&t.look.server, t.mac, t.look.json),
+        Command::Rehearse(rehearse) => match rehearse::run(&rehearse) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::HashPassword(hash) => hash::run(&hash),
         Command::Completions { shell } => completions(shell),
         Command::Man { command } => manual::print(command.as_deref()),

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod media;
 pub mod model;
 pub mod radv;
+pub mod rehearse;
 pub mod store;
 pub mod tftp;
 pub mod tls;

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("media", 3),
     ("tls", 3),
     ("http", 4),
+    ("rehearse", 4),
     ("app", 5),
     ("cli", 6),
 ];

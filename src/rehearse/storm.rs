@@ -1,0 +1,169 @@
+//! Machines that want nothing but a lease, as many as there shall be. Pure: when each begins.
+//!
+//! Either so many are under way at once, and each that ends lets another begin: how fast is the
+//! server? Or so many begin each second, whatever becomes of those before: how long does a machine
+//! wait? Then its time counts from when it was to begin, not from when we came to it; else a server
+//! that stands still would be asked nothing meanwhile, and look fast.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::desk::{Ask, Ended};
+use super::dhcp::Speaker;
+use super::serve::{Next, Source};
+use super::tally::{Stage, Tally};
+use crate::model::{Firmware, Mac};
+
+/// How machines are let loose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    AtOnce(usize),
+    /// Each second, evenly.
+    Rate(f64),
+}
+
+/// How many machines there are, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// `None`: each that begins is another one.
+    pub machines: Option<u64>,
+    /// With `machines`, these begin again and again for so long.
+    pub time: Option<Duration>,
+}
+
+/// Who they are: made up, from a prefix and a number.
+#[derive(Clone, Debug)]
+pub enum Who {
+    Made([u8; 3]),
+    These(Vec<Mac>),
+}
+
+impl Who {
+    /// The machine of this number.
+    pub fn mac(&self, number: u64) -> Mac {
+        match self {
+            Who::Made([a, b, c]) => {
+                let n = (number as u32).to_be_bytes();
+                Mac([*a, *b, c.wrapping_add(n[0]), n[1], n[2], n[3]])
+            }
+            Who::These(all) => {
+                all.get(number as usize % all.len().max(1)).copied().unwrap_or(Mac([2; 6]))
+            }
+        }
+    }
+}
+
+/// What can be seen while it runs.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub begun: AtomicU64,
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// A storm of exchanges.
+pub struct Storm<'a> {
+    pub who: &'a Who,
+    pub firmwares: &'a [&'static Firmware],
+    pub pace: Pace,
+    pub size: Size,
+    /// Each machine asks again as the iPXE that the firmware has loaded.
+    pub chain: bool,
+    pub seen: &'a Seen,
+    pub tally: Tally,
+    begun: u64,
+    /// Machines whose firmware has its lease: their iPXE is next.
+    second: Vec<(u64, Duration)>,
+}
+
+/// Which machine, and which of its two exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u64, Speaker);
+
+impl<'a> Storm<'a> {
+    pub fn new(
+        who: &'a Who,
+        firmwares: &'a [&'static Firmware],
+        pace: Pace,
+        size: Size,
+        chain: bool,
+        seen: &'a Seen,
+    ) -> Storm<'a> {
+        let tally = Tally::default();
+        Storm { who, firmwares, pace, size, chain, seen, tally, begun: 0, second: Vec::new() }
+    }
+
+    fn ask(&self, number: u64, speaker: Speaker) -> Ask {
+        let mac = self.who.mac(match self.size.machines {
+            Some(n) => number % n.max(1),
+            None => number,
+        });
+        let firmware = self.firmwares[number as usize % self.firmwares.len()];
+        Ask { mac, firmware, speaker, boots: false }
+    }
+
+    /// Whether no further machine begins.
+    fn is_over(&self, now: Duration) -> bool {
+        match (self.size.machines, self.size.time) {
+            (_, Some(time)) => now >= time,
+            (Some(n), None) => self.begun >= n,
+            (None, None) => true,
+        }
+    }
+}
+
+impl Source for Storm<'_> {
+    type Tag = Tag;
+
+    fn next(&mut self, now: Duration, flying: usize) -> Next<Tag> {
+        if let Some((number, from)) = self.second.pop() {
+            return Next::Begin(self.ask(number, Speaker::Ipxe), Tag(number, Speaker::Ipxe), from);
+        }
+        if self.is_over(now) {
+            return Next::Over;
+        }
+        let from = match self.pace {
+            Pace::AtOnce(n) if flying >= n => return Next::Wait,
+            Pace::AtOnce(_) => now,
+            Pace::Rate(rate) => {
+                let from = Duration::from_secs_f64(self.begun as f64 / rate);
+                if from > now {
+                    return Next::At(from);
+                }
+                from
+            }
+        };
+        let number = self.begun;
+        self.begun += 1;
+        self.seen.begun.store(self.begun, Ordering::Relaxed);
+        Next::Begin(self.ask(number, Speaker::Firmware), Tag(number, Speaker::Firmware), from)
+    }
+
+    fn ended(&mut self, ended: Ended<Tag>, now: Duration) {
+        let Tag(number, speaker) = ended.tag;
+        let stage = match speaker {
+            Speaker::Firmware => Stage::Dhcp,
+            Speaker::Ipxe => Stage::IpxeDhcp,
+        };
+        let failed = match &ended.result {
+            Ok(has) => {
+                self.tally.done(stage, ended.from, now, 0);
+                if has.lease.is_none() {
+                    self.tally.note("an offer without an address, as a proxy makes it");
+                }
+                false
+            }
+            Err(why) => {
+                self.tally.failed(stage, ended.from, now, why);
+                true
+            }
+        };
+        if self.chain && !failed && speaker == Speaker::Firmware {
+            self.second.push((number, now));
+            return;
+        }
+        self.tally.machine(failed);
+        let seen = if failed { &self.seen.failed } else { &self.seen.done };
+        seen.fetch_add(1, Ordering::Relaxed);
+    }
+}
