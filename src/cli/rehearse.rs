@@ -3,33 +3,45 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::output;
-use crate::model::Firmware;
+use crate::app;
+use crate::model::{Firmware, Mac};
 use crate::rehearse::storm::{Pace, Seen, Size, Who};
 use crate::rehearse::{self, Only, Options, Outcome};
 
 /// Machines that are under way at once, unless it is said.
 const AT_ONCE: usize = 64;
+/// The same of whole boots: a hall that is switched on.
+const HALL: usize = 4096;
 /// Machines, unless it is said.
 const MACHINES: u64 = 50;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --machines 2000
-      2,000 machines ask for an address, 64 at once, and give it back.
+  sudo pilotlight rehearse --server 10.77.0.1 --config pilotlight.toml
+      All declared machines boot at once: DHCP, loader, scripts, kernel, initrd,
+      answer. Nothing is reported, so none is taken for installed.
+  sudo pilotlight rehearse --server 10.77.0.1 --machines 2000 --firmware mixed
+      Machines that nobody knows: they end in the menu.
   sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --rate 500 --seconds 10
       500 machines begin each second, whether or not those before have theirs.
-  sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --json | jq '.steps[]'
+  sudo pilotlight rehearse --server 10.77.0.1 --only tftp --file snponly.efi
+  sudo pilotlight rehearse --server 10.77.0.1 --json | jq '.failures[]'
 
-DHCP is spoken as a relay at --from does: the server wants a [[subnet]] that
-holds that address. Ctrl-C ends it with the table so far. Exit code 0 if no
+Run it on another machine of the network, or in a network namespace, for it has
+port 67 to itself: DHCP is spoken as a relay at --from does, and the server wants
+a [[subnet]] that holds that address. All addresses are given back at the end. At
+most 24 transfers by TFTP are under way at once, unless each machine has an
+address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
 machine failed, 1 if any did.")]
 pub struct Rehearse {
     /// The server's address in the network of the machines
@@ -44,7 +56,7 @@ pub struct Rehearse {
     /// With --only dhcp: each machine asks again as the iPXE that it loads
     #[arg(long)]
     chain: bool,
-    /// Machines under way at once [default: 64]
+    /// Machines under way at once [default: all, up to 4096; with --only dhcp 64]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     at_once: Option<u32>,
     /// Machines that begin each second, however slow the server is
@@ -62,6 +74,25 @@ pub struct Rehearse {
     /// The first three bytes of the machines' made-up MAC addresses
     #[arg(long, default_value = "02:00:00", value_name = "XX:XX:XX", value_parser = prefix)]
     prefix: [u8; 3],
+    /// Rehearse the machines that this configuration declares with a MAC address
+    #[arg(long, short, value_name = "FILE", conflicts_with = "prefix")]
+    config: Option<PathBuf>,
+    /// Each machine speaks from the address that it is given; they must lead here:
+    /// `ip route add local NETWORK dev lo`
+    #[arg(long)]
+    source_per_machine: bool,
+    /// The root certificate to trust by HTTPS, PEM [default: http://SERVER/ca.pem]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With --only tftp: what to fetch [default: the firmware's loader]
+    #[arg(long, value_name = "NAME")]
+    file: Option<String>,
+    /// With --only tftp: the block size to ask for, in bytes
+    #[arg(long, value_name = "BYTES")]
+    blksize: Option<u16>,
+    /// With --only tftp: the window to ask for, in blocks
+    #[arg(long, value_name = "BLOCKS")]
+    windowsize: Option<u16>,
     /// Another number, other transaction numbers and pauses
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     seed: u32,
@@ -123,17 +154,30 @@ impl Rehearse {
         let pace = match self.rate {
             Some(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e6 => Pace::Rate(rate),
             Some(rate) => bail!("--rate {rate}: machines a second, above 0 and up to a million"),
-            None => Pace::AtOnce(self.at_once.map_or(AT_ONCE, |n| n as usize)),
+            None => Pace::AtOnce(match (self.at_once, self.only) {
+                (Some(n), _) => n as usize,
+                (None, Some(Step::Dhcp)) => AT_ONCE,
+                (None, _) => HALL,
+            }),
         };
         let time = self.seconds.map(seconds).transpose()?;
-        let machines = match (self.machines, time) {
-            (None, None) => Some(MACHINES),
-            (machines, _) => machines,
+        let who = match &self.config {
+            Some(config) => Who::These(declared(config)?),
+            None => Who::Made(self.prefix),
         };
+        let machines = match (self.machines, time, &who) {
+            (None, _, Who::These(all)) => Some(all.len() as u64),
+            (Some(n), _, Who::These(all)) if n > all.len() as u64 => {
+                bail!("--machines {n}: the configuration declares {}", all.len())
+            }
+            (None, None, _) => Some(MACHINES),
+            (machines, ..) => machines,
+        };
+        let ca = self.ca.as_deref().map(read).transpose()?;
         Ok(Options {
             server: self.server,
             from: self.from,
-            who: Who::Made(self.prefix),
+            who,
             firmwares: self.firmware.firmwares(),
             pace,
             size: Size { machines, time },
@@ -145,14 +189,40 @@ impl Rehearse {
             keep_leases: self.keep_leases,
             seed: self.seed,
             may_leave: self.i_own_this_network,
+            source_per_machine: self.source_per_machine,
+            ca,
+            file: self.file.clone(),
+            blksize: self.blksize,
+            windowsize: self.windowsize,
         })
     }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| file.display().to_string())
+}
+
+/// The machines that are declared by one whole MAC address.
+fn declared(file: &Path) -> anyhow::Result<Vec<Mac>> {
+    let checked = app::check(Some(file));
+    let Some(config) = &checked.config else {
+        bail!("{}", checked.errors.picture(true));
+    };
+    let macs: Vec<Mac> = config.machines.iter().filter_map(|m| m.mac()).collect();
+    if macs.is_empty() {
+        bail!(
+            "{} declares no machine by one whole MAC address, so there is none to pretend to be",
+            file.display()
+        );
+    }
+    Ok(macs)
 }
 
 /// Runs it: the table is on standard output, the progress on standard error.
 pub fn run(rehearse: &Rehearse) -> anyhow::Result<ExitCode> {
     let options = rehearse.options()?;
-    let (seen, stop, over) = (Seen::default(), AtomicBool::new(false), AtomicBool::new(false));
+    let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+    let over = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| interrupted(&stop, &over));
         let quiet = rehearse.json && !std::io::stderr().is_terminal();
@@ -229,7 +299,7 @@ fn progress(seen: &Seen, machines: Option<u64>, over: &AtomicBool) {
 fn table(outcome: &Outcome) -> String {
     let Outcome { tally, took, released } = outcome;
     let mut out = format!(
-        "{:<10}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n",
+        "{:<10}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}\n",
         "step", "done", "failed", "p50", "p90", "p99", "max", "a second", "bytes"
     );
     for (stage, sum) in &tally.steps {
@@ -237,7 +307,7 @@ fn table(outcome: &Outcome) -> String {
         let rate = if sum.seconds() > 0.0 { sum.done as f64 / sum.seconds() } else { 0.0 };
         let _ = writeln!(
             out,
-            "{:<10}{:>8}{:>7}{p50:>9}{p90:>9}{p99:>9}{max:>9}{:>9}{:>9}",
+            "{:<10}{:>8}{:>7}{p50:>9}{p90:>9}{p99:>9}{max:>9}{:>9}{:>10}",
             stage.word(),
             sum.done,
             sum.failed,

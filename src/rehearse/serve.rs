@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,12 +20,14 @@ use nix::sys::socket::{
     MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::oneshot;
 
-use super::desk::{Ask, Desk, Ended, TICK};
-use super::dhcp::ROOM;
+use super::chain::{self, Hall};
+use super::desk::{Ask, Desk, Ended, Has, TICK};
+use super::dhcp::{NoLease, ROOM};
 use super::storm::{Seen, Storm};
 use super::tally::Stage;
-use super::{Options, Outcome};
+use super::{Only, Options, Outcome};
 
 /// Datagrams of one system call.
 const BATCH: usize = 64;
@@ -302,6 +305,81 @@ pub fn storm(
         sum.resent = desk.resent;
     }
     Ok(Outcome { tally, took, released })
+}
+
+/// Rehearses whole boots, or one transfer by TFTP for each machine.
+///
+/// # Errors
+/// A server that is not there at all.
+pub fn whole(
+    options: &Options,
+    from: Ipv4Addr,
+    seen: &Arc<Seen>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Outcome, super::Error> {
+    let begin = Instant::now();
+    let (dhcp, asked) = mpsc::channel();
+    let (caller, call) = Caller::pair().map_err(super::Error::Runtime)?;
+    let line = match options.only {
+        Some(Only::Tftp) => None,
+        _ => Some(Line::new(socket(from, options.server)?, options.server, begin)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(super::Error::Runtime)?;
+    let hall = Hall::new(options, from, begin, dhcp, caller).map_err(super::Error::Runtime)?;
+    std::thread::scope(|scope| {
+        let speaking = line.map(|mut line| {
+            scope.spawn(move || {
+                let mut desk = Desk::new(from, options.seed);
+                let spoken = line.run(&mut desk, &mut Asked(asked), Some(&call), stop);
+                let released = match (options.keep_leases, &spoken) {
+                    (false, Ok(())) => line.release(&mut desk, &AtomicBool::new(false)),
+                    _ => 0,
+                };
+                // Whoever still waits would wait for ever.
+                drop(desk);
+                spoken.map(|()| released)
+            })
+        });
+        let hall = Arc::new(hall);
+        runtime.block_on(chain::all(&hall, seen, stop));
+        let took = begin.elapsed();
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        let tally = hall.take();
+        // The queue's end is what ends the thread.
+        drop(hall);
+        let released = match speaking.map(|thread| thread.join()) {
+            None => 0,
+            Some(Ok(spoken)) => spoken?,
+            Some(Err(_)) => return Err(super::Error::Runtime(io::Error::other("DHCP panicked"))),
+        };
+        Ok(Outcome { tally, took, released })
+    })
+}
+
+/// Where a machine hears how its exchange ended.
+pub type Told = oneshot::Sender<Result<Has, NoLease>>;
+
+/// The exchanges that machines ask for, by way of a queue.
+struct Asked(mpsc::Receiver<(Ask, Told, Duration)>);
+
+impl Source for Asked {
+    type Tag = Told;
+
+    fn next(&mut self, _: Duration, _: usize) -> Next<Told> {
+        match self.0.try_recv() {
+            Ok((ask, told, from)) => Next::Begin(ask, told, from),
+            Err(mpsc::TryRecvError::Empty) => Next::Wait,
+            Err(mpsc::TryRecvError::Disconnected) => Next::Over,
+        }
+    }
+
+    fn ended(&mut self, ended: Ended<Told>, _: Duration) {
+        // A machine that has been given up meanwhile does not listen.
+        let _ = ended.tag.send(ended.result);
+    }
 }
 
 /// The other end of `call`.

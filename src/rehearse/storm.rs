@@ -31,6 +31,27 @@ pub struct Size {
     pub time: Option<Duration>,
 }
 
+impl Pace {
+    /// When the next is to begin, after so many.
+    pub fn begins(self, begun: u64, now: Duration) -> Duration {
+        match self {
+            Pace::AtOnce(_) => now,
+            Pace::Rate(rate) => Duration::from_secs_f64(begun as f64 / rate),
+        }
+    }
+}
+
+impl Size {
+    /// Whether none begins any more, after so many and with the next one due at `from`.
+    pub fn is_over(self, begun: u64, from: Duration) -> bool {
+        match (self.machines, self.time) {
+            (_, Some(time)) => from >= time,
+            (Some(n), None) => begun >= n,
+            (None, None) => true,
+        }
+    }
+}
+
 /// Who they are: made up, from a prefix and a number.
 #[derive(Clone, Debug)]
 pub enum Who {
@@ -101,15 +122,6 @@ impl<'a> Storm<'a> {
         let firmware = self.firmwares[number as usize % self.firmwares.len()];
         Ask { mac, firmware, speaker, boots: false }
     }
-
-    /// Whether no further machine begins.
-    fn is_over(&self, now: Duration) -> bool {
-        match (self.size.machines, self.size.time) {
-            (_, Some(time)) => now >= time,
-            (Some(n), None) => self.begun >= n,
-            (None, None) => true,
-        }
-    }
 }
 
 impl Source for Storm<'_> {
@@ -119,20 +131,15 @@ impl Source for Storm<'_> {
         if let Some((number, from)) = self.second.pop() {
             return Next::Begin(self.ask(number, Speaker::Ipxe), Tag(number, Speaker::Ipxe), from);
         }
-        if self.is_over(now) {
+        let from = self.pace.begins(self.begun, now);
+        if self.size.is_over(self.begun, from) {
             return Next::Over;
         }
-        let from = match self.pace {
+        match self.pace {
             Pace::AtOnce(n) if flying >= n => return Next::Wait,
-            Pace::AtOnce(_) => now,
-            Pace::Rate(rate) => {
-                let from = Duration::from_secs_f64(self.begun as f64 / rate);
-                if from > now {
-                    return Next::At(from);
-                }
-                from
-            }
-        };
+            Pace::Rate(_) if from > now => return Next::At(from),
+            _ => {}
+        }
         let number = self.begun;
         self.begun += 1;
         self.seen.begun.store(self.begun, Ordering::Relaxed);

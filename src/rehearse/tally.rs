@@ -144,7 +144,7 @@ impl Tally {
     }
 
     /// A step failed.
-    pub fn failed(&mut self, stage: Stage, from: Duration, now: Duration, why: &impl Why) {
+    pub fn failed(&mut self, stage: Stage, from: Duration, now: Duration, why: &dyn Why) {
         self.span(stage, from, now).failed += 1;
         let key = (stage, why.name().to_string());
         if self.failures.len() >= REASONS && !self.failures.contains_key(&key) {
@@ -152,6 +152,13 @@ impl Tally {
         }
         let sentence = || plain(&why.to_string(), 300);
         self.failures.entry(key).or_insert_with(|| (sentence(), 0)).1 += 1;
+    }
+
+    /// So much of a step was sent again.
+    pub fn resent(&mut self, stage: Stage, times: u64) {
+        if let Some(sum) = self.steps.get_mut(&stage) {
+            sum.resent += times;
+        }
     }
 
     /// A machine has come to its end.
