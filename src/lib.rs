@@ -1,7 +1,7 @@
 //! pilotlight: a network boot server.
 //!
 //! Floors, from the ground up; a module names only modules on lower floors, and `tests/house.rs`
-//! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media`; `http`;
+//! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media`; `http rehearse`;
 //! `app`; `cli`.
 
 pub mod app;
