@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pilotlight::model::Why as _;
+use pilotlight::rehearse::tftp::{Clients, Failed, Get, Got};
 use pilotlight::tftp::desk::Limits;
 use pilotlight::tftp::serve::{BindError, Listen, Running, bind, start};
 use pilotlight::tftp::{Ask, Content, Door, Refusal, Seen, Why};
@@ -395,4 +396,54 @@ fn many_at_once() {
             });
         }
     });
+}
+
+/// Fetches by the rehearsal's clients; what they got in the order of `gets`.
+fn fetched(gets: Vec<Get>) -> Vec<Result<Got, Failed>> {
+    let clients = Clients::start().unwrap();
+    let (told, heard) = channel();
+    let count = gets.len();
+    for (nth, get) in gets.into_iter().enumerate() {
+        let told = told.clone();
+        clients.get(get, move |got| told.send((nth, got)).unwrap());
+    }
+    let mut all: Vec<_> = (0..count).map(|_| heard.recv_timeout(4 * PATIENCE).unwrap()).collect();
+    all.sort_by_key(|(nth, _)| *nth);
+    all.into_iter().map(|(_, got)| got).collect()
+}
+
+fn get(server: SocketAddrV4, name: &str, blksize: u16, windowsize: u16) -> Get {
+    let plain = Get { keep: true, ..Get::new(server, *server.ip(), name) };
+    let some = |value: u16| (value > 0).then_some(value);
+    Get { blksize: some(blksize), windowsize: some(windowsize), ..plain }
+}
+
+/// Our own client against our own server, in every way that it has.
+#[test]
+fn pretended_clients_get_the_very_bytes() {
+    let server = server();
+    let ways = [
+        ("0", 0, 0, false),
+        ("511", 0, 0, false),
+        ("512", 0, 0, true),
+        ("513", 0, 0, false),
+        ("1000000", 1428, 0, true),
+        ("1000000", 1428, 16, true),
+        ("1000000", 1468, 64, false),
+        ("3000000", 65464, 8, false),
+        ("600000", 8, 16, false),
+    ];
+    let ask = |&(name, blksize, windowsize, probe)| Get {
+        probe,
+        ..get(server.address, name, blksize, windowsize)
+    };
+    for (way, got) in ways.iter().zip(fetched(ways.iter().map(ask).collect())) {
+        let got = got.unwrap();
+        assert!(got.content == pattern(way.0.parse().unwrap()), "{way:?}: {}", got.bytes);
+        assert_eq!(got.bytes, got.content.len() as u64);
+        assert!(got.first <= got.took, "{way:?}");
+    }
+    let missing = fetched(vec![get(server.address, "nothing", 0, 0)]);
+    let said = Failed::Error { code: 1, message: "no such file here".into() };
+    assert_eq!(missing, [Err(said)]);
 }

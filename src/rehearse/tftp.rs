@@ -341,6 +341,12 @@ impl Download {
         Step::Ask
     }
 
+    /// The largest datagram that belongs here, in bytes: a train of blocks is cut at it. Before
+    /// the first answer an OACK or an ERROR may be longer than a block.
+    pub fn largest(&self) -> usize {
+        if self.oack || self.have > 0 { self.size + 4 } else { usize::from(u16::MAX) }
+    }
+
     /// When [`Download::tick`] has something to do.
     pub fn due(&self) -> Instant {
         self.due

@@ -18,9 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::sockopt::UdpGroSegment;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendto, setsockopt,
-};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendto, setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Download, Failed, Get, Got, Step, ack, error};
@@ -234,9 +232,12 @@ impl All {
         self.backlog.push(id);
     }
 
-    /// The datagrams that the kernel has handed over as one.
+    /// The datagrams that the kernel has handed over as one: what is longer than a block is several
+    /// of the same size, of which the last may be shorter. The kernel's own word of the size goes
+    /// unread, for nix forgets the room for it between two calls of recvmmsg.
     fn train(&mut self, id: usize, fd: RawFd, batch: &Batch, nth: usize, now: Instant) {
-        let Some((peer, bytes, segment)) = batch.at(nth) else { return };
+        let Some((peer, bytes)) = batch.at(nth) else { return };
+        let segment = self.live[id].as_ref().map_or(DATAGRAM, |c| c.download.largest());
         for datagram in bytes.chunks(segment) {
             let Some(client) = self.live[id].as_mut() else { return };
             // A probe goes on from another socket: what the old one had is a stranger's.
@@ -345,14 +346,14 @@ fn open(get: &Get) -> io::Result<Socket> {
 struct Batch {
     headers: MultiHeaders<SockaddrIn>,
     buffers: Vec<Vec<u8>>,
-    /// Whence, how many bytes, and in segments of how many.
-    taken: [Option<(SocketAddrV4, usize, usize)>; BATCH],
+    /// Whence, and how many bytes.
+    taken: [Option<(SocketAddrV4, usize)>; BATCH],
 }
 
 impl Batch {
     fn new() -> Batch {
         Batch {
-            headers: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(i32))),
+            headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![vec![0; DATAGRAM]; BATCH],
             taken: [None; BATCH],
         }
@@ -367,20 +368,14 @@ impl Batch {
         let got = recvmmsg(fd, &mut self.headers, slices, MsgFlags::MSG_DONTWAIT, None)?;
         let mut count = 0;
         for (taken, message) in self.taken.iter_mut().zip(got) {
-            let mut controls = message.cmsgs().ok().into_iter().flatten();
-            let segment = controls.find_map(|control| match control {
-                ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
-                _ => None,
-            });
-            let segment = segment.unwrap_or(message.bytes).max(1);
-            *taken = message.address.map(|from| (SocketAddrV4::from(from), message.bytes, segment));
+            *taken = message.address.map(|from| (SocketAddrV4::from(from), message.bytes));
             count += 1;
         }
         Ok(count)
     }
 
-    fn at(&self, nth: usize) -> Option<(SocketAddrV4, &[u8], usize)> {
-        let (peer, len, segment) = self.taken[nth]?;
-        Some((peer, &self.buffers[nth][..len.min(DATAGRAM)], segment))
+    fn at(&self, nth: usize) -> Option<(SocketAddrV4, &[u8])> {
+        let (peer, len) = self.taken[nth]?;
+        Some((peer, &self.buffers[nth][..len.min(DATAGRAM)]))
     }
 }
