@@ -17,7 +17,7 @@ use pilotlight::tftp::desk::{Admit, Desk, Key, Limits};
 use pilotlight::tftp::wire::{self, Packet, Request};
 
 const CAPS: Caps = Caps { blksize: 1468, windowsize: WINDOW_LIMIT };
-const LIMITS: Limits = Limits { transfers: 12, per_address: 4 };
+const LIMITS: Limits = Limits { transfers: 12, per_address: 4, unanswered: 4 };
 
 fuzz_target!(|input: &[u8]| {
     let mut desk = Desk::<()>::new(LIMITS);
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
         match wire::read(datagram) {
             Ok(Packet::Rrq(Request { name, mode, options })) => {
                 let ask = Ask { peer, local: Ipv4Addr::LOCALHOST, name, mode, options };
-                if let Admit::New(key, ended) = desk.admit(1..9, &ask) {
+                if let Admit::New(key, ended) = desk.admit(1..9, &ask, now) {
                     assert!(ended.len() <= 9);
                     let len = u64::from(ms) << (line % 40);
                     let (transfer, first) = Transfer::begin(len, &ask.options, CAPS, now);

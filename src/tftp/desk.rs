@@ -5,6 +5,7 @@
 //! port: the two TIDs of RFC 1350 section 4.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -24,16 +25,58 @@ pub struct Key {
     pub peer: SocketAddrV4,
 }
 
-/// How many transfers may be under way.
+/// How many transfers may be under way. A hall of 2,000 machines must find its place, behind one
+/// address, too: a relay that translates addresses, or a rehearsal. What an address has to show
+/// for it is acknowledgements, which somebody who forges requests does not see a reason for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub transfers: usize,
     pub per_address: usize,
+    /// Of one address, without any acknowledgement; and as many new ones a second ([`PATIENCE`]).
+    /// With 4 datagrams of 516 bytes each, a forged address gets 64 kB a second at the very most.
+    pub unanswered: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { transfers: 4096, per_address: 32 }
+        Limits { transfers: 4096, per_address: 3072, unanswered: 32 }
+    }
+}
+
+/// How long a transfer that nobody acknowledges keeps its place against others that want it: a
+/// machine that is there has answered by then.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one address has here.
+#[derive(Debug, Default)]
+struct Guest {
+    transfers: usize,
+    /// Those of them that nothing was acknowledged of.
+    unanswered: usize,
+    young: Young,
+}
+
+/// Transfers in the order in which they began, until they are acknowledged or over; that is found
+/// out when one is looked for.
+#[derive(Debug, Default)]
+struct Young(VecDeque<(Instant, Key)>);
+
+impl Young {
+    fn push(&mut self, began: Instant, key: Key, still: impl Fn(&(Instant, Key)) -> bool) {
+        // Room for as many again, so that this long look is taken seldom.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(&still);
+            self.0.reserve(self.0.len() + 1);
+        }
+        self.0.push_back((began, key));
+    }
+
+    /// The oldest one that is young still.
+    fn oldest(&mut self, still: impl Fn(&(Instant, Key)) -> bool) -> Option<(Instant, Key)> {
+        while self.0.front().is_some_and(|young| !still(young)) {
+            self.0.pop_front();
+        }
+        self.0.front().copied()
     }
 }
 
@@ -67,7 +110,8 @@ pub enum Admit<J> {
 pub struct Desk<J> {
     limits: Limits,
     live: HashMap<Key, Entry<J>>,
-    per_address: HashMap<Ipv4Addr, usize>,
+    guests: HashMap<Ipv4Addr, Guest>,
+    young: Young,
     timers: BTreeSet<(Instant, Key)>,
     parted: VecDeque<Key>,
     turn: u16,
@@ -80,7 +124,8 @@ impl<J> Desk<J> {
         Desk {
             limits,
             live: HashMap::new(),
-            per_address: HashMap::new(),
+            guests: HashMap::new(),
+            young: Young::default(),
             timers: BTreeSet::new(),
             parted: VecDeque::with_capacity(PARTED),
             turn: 0,
@@ -95,7 +140,7 @@ impl<J> Desk<J> {
     /// that it is a late duplicate or a machine that has started anew, and RFC 1350 section 4 lets
     /// the first transfer live: the client ends whichever it does not know. Another request from
     /// the same port means that the old one is over.
-    pub fn admit(&mut self, lines: Range<u16>, ask: &Ask) -> Admit<J> {
+    pub fn admit(&mut self, lines: Range<u16>, ask: &Ask, now: Instant) -> Admit<J> {
         let keys = lines.clone().map(|line| Key { line, peer: ask.peer });
         let held: Vec<Key> = keys.filter(|key| self.live.contains_key(key)).collect();
         let mut ended = Vec::new();
@@ -110,7 +155,7 @@ impl<J> Desk<J> {
                 _ => {}
             }
         }
-        match self.make_room(*ask.peer.ip()) {
+        match self.make_room(*ask.peer.ip(), now) {
             Ok(evicted) => ended.extend(evicted.map(|e| (e, Seen::Evicted))),
             Err(why) => return Admit::Refused(why),
         }
@@ -120,30 +165,37 @@ impl<J> Desk<J> {
     }
 
     /// Where there is no room, a transfer that nobody has ever acknowledged makes some, the oldest
-    /// first: forged requests keep nobody out.
-    fn make_room(&mut self, ip: Ipv4Addr) -> Result<Option<Entry<J>>, Why> {
-        let here = self.per_address.get(&ip).copied().unwrap_or(0);
-        let (alone, why) = if here >= self.limits.per_address {
-            (true, Why::TooMany(self.limits.per_address))
-        } else if self.live.len() >= self.limits.transfers {
-            (false, Why::Busy(self.limits.transfers))
+    /// first and not before it had its time: forged requests keep nobody out for longer.
+    fn make_room(&mut self, ip: Ipv4Addr, now: Instant) -> Result<Option<Entry<J>>, Why> {
+        let live = &self.live;
+        let still = |(began, key): &(Instant, Key)| {
+            live.get(key).is_some_and(|e| e.began == *began && !e.transfer.answered())
+        };
+        let guest = self.guests.get_mut(&ip);
+        let (here, young) = guest.as_ref().map_or((0, 0), |g| (g.transfers, g.unanswered));
+        let (oldest, why) = if here >= self.limits.per_address {
+            let oldest = guest.and_then(|g| g.young.oldest(still));
+            (oldest, Why::TooMany(self.limits.per_address))
+        } else if young >= self.limits.unanswered {
+            let oldest = guest.and_then(|g| g.young.oldest(still));
+            let oldest = oldest.filter(|(began, _)| now >= *began + PATIENCE);
+            (oldest, Why::Unanswered(self.limits.unanswered))
+        } else if live.len() >= self.limits.transfers {
+            (self.young.oldest(still), Why::Busy(self.limits.transfers))
         } else {
             return Ok(None);
         };
-        let oldest = self
-            .live
-            .iter()
-            .filter(|(key, e)| !e.transfer.answered() && (!alone || *key.peer.ip() == ip))
-            .min_by_key(|(_, e)| e.began)
-            .map(|(key, _)| *key);
-        oldest.and_then(|key| self.end(key)).map(Some).ok_or(why)
+        oldest.and_then(|(_, key)| self.end(key)).map(Some).ok_or(why)
     }
 
-    /// The lines take turns, and one that this peer has no transfer on goes first.
+    /// A line that this peer has no transfer on, and which one is not to be guessed: an
+    /// acknowledgement that is forged along with its request has to find it. The map's own secret
+    /// makes the choice.
     fn free(&mut self, lines: Range<u16>, peer: SocketAddrV4) -> Key {
         self.turn = self.turn.wrapping_add(1);
         let count = (lines.end - lines.start).max(1);
-        let nth = |n: u16| Key { line: lines.start + self.turn.wrapping_add(n) % count, peer };
+        let start = self.live.hasher().hash_one((self.turn, peer)) as u16;
+        let nth = |n: u16| Key { line: lines.start + start.wrapping_add(n) % count, peer };
         (0..count).map(nth).find(|key| !self.live.contains_key(key)).unwrap_or(nth(0))
     }
 
@@ -152,7 +204,15 @@ impl<J> Desk<J> {
         self.end(key);
         let armed = transfer.due();
         self.timers.insert((armed, key));
-        *self.per_address.entry(*key.peer.ip()).or_default() += 1;
+        let guest = self.guests.entry(*key.peer.ip()).or_default();
+        guest.transfers += 1;
+        guest.unanswered += 1;
+        let live = &self.live;
+        let still = |(began, key): &(Instant, Key)| {
+            live.get(key).is_some_and(|e| e.began == *began && !e.transfer.answered())
+        };
+        guest.young.push(now, key, still);
+        self.young.push(now, key, still);
         self.live.insert(key, Entry { ask, transfer, job, began: now, armed });
     }
 
@@ -160,10 +220,11 @@ impl<J> Desk<J> {
     pub fn end(&mut self, key: Key) -> Option<Entry<J>> {
         let entry = self.live.remove(&key)?;
         self.timers.remove(&(entry.armed, key));
-        if let Some(count) = self.per_address.get_mut(key.peer.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(key.peer.ip());
+        if let Some(guest) = self.guests.get_mut(key.peer.ip()) {
+            guest.transfers -= 1;
+            guest.unanswered -= usize::from(!entry.transfer.answered());
+            if guest.transfers == 0 {
+                self.guests.remove(key.peer.ip());
             }
         }
         if self.parted.len() == PARTED {
@@ -171,6 +232,10 @@ impl<J> Desk<J> {
         }
         self.parted.push_back(key);
         Some(entry)
+    }
+
+    pub fn get(&self, key: Key) -> Option<&Entry<J>> {
+        self.live.get(&key)
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Entry<J>> {
@@ -182,8 +247,17 @@ impl<J> Desk<J> {
         let Some(entry) = self.live.get_mut(&key) else {
             return Err(if self.parted.contains(&key) { Why::Late } else { Why::Stranger });
         };
+        let before = entry.transfer.answered();
         let step = entry.transfer.ack(number, now);
-        self.rearm(key);
+        if !before
+            && entry.transfer.answered()
+            && let Some(guest) = self.guests.get_mut(key.peer.ip())
+        {
+            guest.unanswered -= 1;
+        }
+        if entry.transfer.due() < entry.armed {
+            self.rearm(key);
+        }
         Ok(step)
     }
 
@@ -252,13 +326,19 @@ impl<J> Desk<J> {
 
     /// Whether all the books agree and nothing is beyond its limit; for tests and fuzzing.
     pub fn sound(&self) -> bool {
-        let per_address = self.per_address.values();
+        let young = |ip: &Ipv4Addr| {
+            let here = self.live.iter().filter(|(key, _)| key.peer.ip() == ip);
+            here.filter(|(_, e)| !e.transfer.answered()).count()
+        };
+        let guests = self.guests.values();
         self.live.len() <= self.limits.transfers
             && self.timers.len() == self.live.len()
             && self.live.iter().all(|(k, e)| self.timers.contains(&(e.armed, *k)))
             && self.live.values().all(|e| e.armed <= e.transfer.due())
-            && per_address.clone().sum::<usize>() == self.live.len()
-            && per_address.clone().all(|&n| n > 0 && n <= self.limits.per_address)
+            && guests.clone().map(|g| g.transfers).sum::<usize>() == self.live.len()
+            && guests.clone().all(|g| g.transfers > 0 && g.transfers <= self.limits.per_address)
+            && guests.clone().all(|g| g.unanswered <= self.limits.unanswered)
+            && self.guests.iter().all(|(ip, g)| g.unanswered == young(ip))
             && self.parted.len() <= PARTED
     }
 }
@@ -286,7 +366,7 @@ mod tests {
 
     /// A request as the shell treats it: the key if a transfer has begun, and what it ended.
     fn request(desk: &mut Desk<()>, ask: &Ask, now: Instant) -> Result<(Key, Vec<String>), String> {
-        match desk.admit(LINES, ask) {
+        match desk.admit(LINES, ask, now) {
             Admit::New(key, ended) => {
                 let (transfer, _) = Transfer::begin(5000, &ask.options, CAPS, now);
                 desk.begin(key, ask.clone(), transfer, (), now);
@@ -335,35 +415,96 @@ mod tests {
 
     #[test]
     fn forged_requests_keep_nobody_out() {
-        let limits = Limits { transfers: 4, per_address: 2 };
+        let limits = Limits { transfers: 4, per_address: 3, unanswered: 2 };
         let (mut desk, start) = (Desk::new(limits), Instant::now());
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut keys = Vec::new();
+        let unanswered = Err("unanswered".to_string());
         for (ms, host, port, want) in [
             (0, 2, 1, Ok(vec![])),
             (1, 2, 2, Ok(vec![])),
-            (2, 2, 3, Ok(vec!["1 Evicted".to_string()])),
-            (3, 3, 4, Ok(vec![])),
-            (4, 4, 5, Ok(vec![])),
-            (5, 5, 6, Ok(vec!["2 Evicted".to_string()])),
+            (2, 2, 3, unanswered.clone()),
+            (999, 2, 3, unanswered.clone()),
+            (1000, 2, 3, Ok(vec!["1 Evicted".to_string()])),
+            (1000, 2, 4, unanswered),
+            (1001, 2, 4, Ok(vec!["2 Evicted".to_string()])),
+            (1003, 3, 5, Ok(vec![])),
+            (1004, 4, 6, Ok(vec![])),
+            (1005, 5, 7, Ok(vec!["3 Evicted".to_string()])),
         ] {
             let got = request(&mut desk, &ask(host, port, &port.to_string()), at(ms));
-            keys.extend(got.iter().map(|(key, _)| *key));
             assert_eq!(got.map(|(_, ended)| ended), want, "at {ms} ms");
         }
+        let keys: Vec<Key> = desk.live.keys().copied().collect();
         for key in keys {
-            let _ = desk.ack(key, 1, at(6));
+            desk.ack(key, 1, at(1006)).unwrap();
+            assert!(desk.sound());
         }
-        for (host, why) in [(6, "busy"), (7, "busy")] {
-            assert_eq!(request(&mut desk, &ask(host, 1, "x"), at(7)), Err(why.into()));
+        for (host, why) in [(6, "busy"), (7, "busy"), (3, "busy")] {
+            assert_eq!(request(&mut desk, &ask(host, 1, "x"), at(1007)), Err(why.into()));
         }
-        assert!(request(&mut desk, &ask(3, 9, "x"), at(8)).is_err());
         while let Some((key, step)) = desk.tick(at(600_000)) {
             if let Step::End(_) = step {
                 desk.end(key);
             }
         }
         assert!(desk.sound());
+    }
+
+    /// A rehearsal, or a hall of machines behind one translated address: who acknowledges is let
+    /// in, up to the limit of one address.
+    #[test]
+    fn one_address_that_answers_has_room() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let mut desk = Desk::new(limits);
+        for port in 1..=limits.per_address as u16 {
+            let at = (1..9).find_map(|_| match desk.admit(LINES, &ask(2, port, "a"), now) {
+                Admit::New(key, ended) => ended.is_empty().then_some(key),
+                other => panic!("{port}: {other:?}"),
+            });
+            let (transfer, _) = Transfer::begin(5000, &Options::default(), CAPS, now);
+            desk.begin(at.unwrap(), ask(2, port, "a"), transfer, (), now);
+            desk.ack(at.unwrap(), 1, now).unwrap();
+        }
+        assert!(desk.sound());
+        assert_eq!(request(&mut desk, &ask(2, 5000, "a"), now), Err("too-many".into()));
+        assert!(request(&mut desk, &ask(3, 5000, "a"), now).is_ok(), "another has room");
+    }
+
+    /// What a request with a forged sender's address brings its owner, who acknowledges nothing, in
+    /// datagrams and in bytes of DATA or OACK: 4 for one, and a bounded stream for a flood.
+    #[test]
+    fn a_flood_of_forged_requests_is_no_amplifier() {
+        let (mut desk, start) = (Desk::new(Limits::default()), Instant::now());
+        let size = |flight: Flight| match flight {
+            Flight::Options => 60,
+            Flight::Blocks { first, last } => (last - first + 1) * 516,
+        };
+        let (mut datagrams, mut bytes, mut worst) = (0, 0, (0, 0));
+        for ms in 0..10_000u64 {
+            let now = start + Duration::from_millis(ms);
+            for n in 0..10 {
+                let ask = ask(2, (ms * 10 + n) as u16, "a");
+                if let Admit::New(key, _) = desk.admit(LINES, &ask, now) {
+                    let (transfer, first) = Transfer::begin(1 << 20, &ask.options, CAPS, now);
+                    desk.begin(key, ask, transfer, (), now);
+                    (datagrams, bytes) = (datagrams + 1, bytes + size(first));
+                }
+            }
+            while let Some((key, step)) = desk.tick(now) {
+                match step {
+                    Step::Send(flight) => {
+                        (datagrams, bytes) = (datagrams + 1, bytes + size(flight))
+                    }
+                    _ => drop(desk.end(key)),
+                }
+            }
+            if ms % 1000 == 999 {
+                worst = (worst.0.max(datagrams), worst.1.max(bytes));
+                (datagrams, bytes) = (0, 0);
+            }
+        }
+        assert!(worst.0 <= 64 && worst.1 <= 33_024, "{worst:?} a second for 10,000 requests");
+        assert!(desk.sound() && desk.len() <= 32);
     }
 
     #[test]
@@ -403,7 +544,7 @@ mod tests {
             state ^= state << 17;
             (state >> 11) as usize % sides
         };
-        let limits = Limits { transfers: 20, per_address: 6 };
+        let limits = Limits { transfers: 20, per_address: 6, unanswered: 4 };
         let mut desk = Desk::<()>::new(limits);
         let mut now = Instant::now();
         let (mut begun, mut sent) = (0, 0u64);
@@ -425,7 +566,7 @@ mod tests {
                 Ok(Packet::Rrq(r)) => {
                     let (name, mode, options) = (r.name, r.mode, r.options);
                     let ask = Ask { peer, local: Ipv4Addr::LOCALHOST, name, mode, options };
-                    if let Admit::New(key, _) = desk.admit(LINES, &ask) {
+                    if let Admit::New(key, _) = desk.admit(LINES, &ask, now) {
                         let len = die(1 << 20) as u64;
                         let (transfer, _) = Transfer::begin(len, &ask.options, CAPS, now);
                         desk.begin(key, ask, transfer, (), now);

@@ -2,8 +2,9 @@
 //!
 //! Requests come to one socket per served address. Transfers run on a few more sockets with ports
 //! of their own, shared by all: a socket for each would cost the kernel more than the transfer.
-//! Sockets are read in batches, so an acknowledgement and the block that answers it are three
-//! system calls together; a window goes out in one (UDP GSO), straight from the content.
+//! Sockets are read in batches. What a batch of acknowledgements brings in lock-step, a block for
+//! each of many clients, goes out in one system call; a window goes out in one, too (UDP GSO).
+//! Both go straight from the content.
 
 use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,12 +15,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmsg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, sendmsg,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::decide::{Caps, End, Flight, Step, Transfer, WINDOW_LIMIT};
@@ -29,9 +33,13 @@ use super::{Ask, Content, Door, Mode, Refusal, Seen, Why};
 
 /// Sockets for transfers per served address.
 const POOL: u16 = 8;
-/// Datagrams taken at once, and how often in a row before the others get their turn.
-const BATCH: usize = 16;
-const BATCHES: usize = 64;
+/// Datagrams taken at once, and how often in a row before the others get their turn. Requests come
+/// last: a machine that has begun is to end before another begins.
+const BATCH: usize = 64;
+const BATCHES: usize = 16;
+/// How long the sockets are asked again and again for an answer before the thread goes to sleep:
+/// waking costs more than the client needs. It is time of a processor that has nothing else to do.
+const AWAKE: Duration = Duration::from_micros(50);
 /// The largest datagram that is looked at whole; a request is 512 bytes at most (RFC 2347).
 const DATAGRAM: usize = 8192;
 /// What is asked of the kernel for each socket; it gives as much as it may.
@@ -169,8 +177,16 @@ impl Drop for Running {
     }
 }
 
-/// Serves on these sockets, in a thread of its own.
+/// Serves on these sockets, in a thread of its own. A transfer of a file holds a descriptor, so
+/// the process is given as many as it may have.
+///
+/// # Errors
+/// The kernel gives no thread or no epoll.
 pub fn start(bound: Vec<Bound>, door: Arc<dyn Door>, limits: Limits) -> io::Result<Running> {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, opening the file too many will be, and the client is told.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let mut lines = Vec::new();
@@ -186,18 +202,23 @@ pub fn start(bound: Vec<Bound>, door: Arc<dyn Door>, limits: Limits) -> io::Resu
         return Err(io::Error::other("too many addresses to serve TFTP on"));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let mut server = Server {
-        bound,
-        lines,
-        door,
-        desk: Desk::new(limits),
-        netascii: 0,
-        block: Vec::new(),
-        backlog: Vec::new(),
-    };
     let told = stop.clone();
-    let thread =
-        std::thread::Builder::new().name("tftp".into()).spawn(move || server.run(poll, &told))?;
+    // The headers of system calls stay on the thread that they are made on.
+    let run = move || {
+        let mut server = Server {
+            bound,
+            lines,
+            door,
+            desk: Desk::new(limits),
+            netascii: 0,
+            block: Vec::new(),
+            backlog: Vec::new(),
+            steps: Vec::with_capacity(BATCH),
+            headers: MultiHeaders::preallocate(BATCH, None),
+        };
+        server.run(poll, &told);
+    };
+    let thread = std::thread::Builder::new().name("tftp".into()).spawn(run)?;
     Ok(Running { waker, stop, thread: Some(thread) })
 }
 
@@ -244,15 +265,21 @@ struct Server {
     block: Vec<u8>,
     /// Lines with more to read.
     backlog: Vec<usize>,
+    /// Single blocks that the batch at hand brings, all on its line.
+    steps: Vec<(Key, u64)>,
+    headers: MultiHeaders<SockaddrIn>,
 }
 
 impl Server {
     fn run(&mut self, mut poll: Poll, stop: &AtomicBool) {
         let mut events = Events::with_capacity(64);
         let mut batch = Batch::new();
+        let mut heard = Instant::now();
         loop {
-            let due = self.desk.next_due().map(|d| d.saturating_duration_since(Instant::now()));
-            let wait = if self.backlog.is_empty() { due } else { Some(Default::default()) };
+            let now = Instant::now();
+            let due = self.desk.next_due().map(|d| d.saturating_duration_since(now));
+            let awake = !self.backlog.is_empty() || now < heard + AWAKE;
+            let wait = if awake { Some(Duration::ZERO) } else { due };
             match poll.poll(&mut events, wait) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => {
                     self.door.trouble(Ipv4Addr::UNSPECIFIED, &e);
@@ -266,10 +293,14 @@ impl Server {
             let mut ready = std::mem::take(&mut self.backlog);
             ready.extend(events.iter().map(|event| event.token().0));
             ready.retain(|&line| line < self.lines.len());
-            for line in ready {
+            ready.sort_by_key(|&line| self.lines[line].requests);
+            for &line in &ready {
                 self.drain(line, &mut batch);
             }
             let now = Instant::now();
+            if !ready.is_empty() && !self.desk.is_empty() {
+                heard = now;
+            }
             while let Some((key, step)) = self.desk.tick(now) {
                 self.act(key, step, now);
             }
@@ -278,7 +309,8 @@ impl Server {
 
     /// Reads a socket until it is empty (its readiness is told once) or others have waited enough.
     fn drain(&mut self, line: usize, batch: &mut Batch) {
-        for _ in 0..BATCHES {
+        let turns = if self.lines[line].requests { 1 } else { BATCHES };
+        for _ in 0..turns {
             let count = match batch.receive(self.lines[line].fd) {
                 Ok(count) => count,
                 Err(Errno::EAGAIN) => return,
@@ -289,6 +321,7 @@ impl Server {
             for (peer, datagram) in batch.datagrams(count) {
                 self.datagram(line, peer, datagram, now);
             }
+            self.flush(line, now);
             // A batch that is not full has emptied the socket: what comes now is told anew.
             if count < BATCH {
                 return;
@@ -304,7 +337,15 @@ impl Server {
             (true, Ok(Packet::Ack(_))) => Why::NotARequest(4),
             (false, Ok(Packet::Rrq(_))) => Why::NotAnAnswer(1),
             (false, Ok(Packet::Ack(number))) => match self.desk.ack(key, number, now) {
-                Ok(step) => return self.act(key, step, now),
+                // A window of one sends single blocks only, and the next one after an answer: they
+                // may wait for the others of the batch.
+                Ok(Step::Send(Flight::Blocks { first, last })) if first == last => {
+                    return self.steps.push((key, first));
+                }
+                Ok(step) => {
+                    self.flush(line, now);
+                    return self.act(key, step, now);
+                }
                 Err(why) => why,
             },
             (_, Ok(Packet::Error { code, message })) => match self.desk.end(key) {
@@ -332,7 +373,7 @@ impl Server {
         let Request { name, mode, options } = request;
         let ask = Ask { peer, local: bound.local, name, mode, options };
         let pool = line as u16 + 1..line as u16 + 1 + POOL;
-        let key = match self.desk.admit(pool, &ask) {
+        let key = match self.desk.admit(pool, &ask, now) {
             Admit::Again(key, flight) => return self.send(key, flight, now),
             Admit::Refused(why) => return self.refuse(line, &ask, &why),
             Admit::New(key, ended) => {
@@ -433,6 +474,68 @@ impl Server {
             // Lost like a packet on the wire: the timer sends it again.
             Err(Halt::Lost(error)) => entry.job.failed = Some(error),
             Err(Halt::Unreadable(error)) => self.broken(key, &error),
+        }
+    }
+
+    /// Sends the blocks that have gathered, all in one system call where nothing is amiss.
+    fn flush(&mut self, line: usize, now: Instant) {
+        let steps = std::mem::take(&mut self.steps);
+        let mut rest = steps.as_slice();
+        while let [(key, block), more @ ..] = rest {
+            let sent = if more.is_empty() { 0 } else { self.many(line, rest) };
+            // Where the kernel, or a file, has stopped at one, that one hears of it by itself.
+            rest = &rest[sent.min(rest.len())..];
+            if sent == 0 {
+                self.send(*key, Flight::Blocks { first: *block, last: *block }, now);
+                rest = more;
+            }
+        }
+        self.steps = steps;
+        self.steps.clear();
+    }
+
+    /// Sends single blocks of many transfers on one line in one system call. How many of them are
+    /// sent, or need none any more because their transfer is over.
+    fn many(&mut self, line: usize, steps: &[(Key, u64)]) -> usize {
+        let mut spans = [(0, 0); BATCH];
+        self.block.clear();
+        let mut ready = 0;
+        for ((key, block), span) in steps.iter().zip(&mut spans) {
+            let Some(entry) = self.desk.get(*key) else { break };
+            if let Content::File { file, .. } = &entry.job.content {
+                let wanted = entry.transfer.span(*block);
+                let at = self.block.len();
+                self.block.resize(at + (wanted.end - wanted.start) as usize, 0);
+                if file.read_exact_at(&mut self.block[at..], wanted.start).is_err() {
+                    break;
+                }
+                *span = (at, self.block.len());
+            }
+            ready += 1;
+        }
+        let mut heads = [[0; wire::DATA_HEAD]; BATCH];
+        let mut to = [None; BATCH];
+        for (((key, block), head), to) in steps.iter().zip(&mut heads).zip(&mut to).take(ready) {
+            *head = self::head(*block);
+            *to = Some(SockaddrIn::from(key.peer));
+        }
+        let mut parts = [[IoSlice::new(&[]), IoSlice::new(&[])]; BATCH];
+        for (nth, (key, block)) in steps.iter().enumerate().take(ready) {
+            let Some(entry) = self.desk.get(*key) else { break };
+            let span = entry.transfer.span(*block);
+            let range = span.start as usize..span.end as usize;
+            let bytes = match &entry.job.content {
+                Content::Bytes(bytes) => &bytes[range],
+                Content::Shared(bytes) => &bytes[range],
+                Content::File { .. } => &self.block[spans[nth].0..spans[nth].1],
+            };
+            parts[nth] = [IoSlice::new(&heads[nth]), IoSlice::new(bytes)];
+        }
+        let (fd, flags) = (self.lines[line].fd, MsgFlags::MSG_DONTWAIT);
+        let parts = parts.iter().take(ready);
+        match sendmmsg(fd, &mut self.headers, parts, &to[..ready], [], flags) {
+            Ok(sent) => sent.count(),
+            Err(_) => 0,
         }
     }
 
@@ -586,7 +689,10 @@ impl Batch {
     }
 
     fn receive(&mut self, fd: RawFd) -> Result<usize, Errno> {
-        let mut slices: Vec<_> = self.buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
+        let mut buffers = self.buffers.iter_mut();
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+            [IoSliceMut::new(buffers.next().map_or(&mut [][..], |b| b.as_mut_slice()))]
+        });
         let got = recvmmsg(fd, &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
         let mut count = 0;
         for (slot, message) in self.from.iter_mut().zip(got) {

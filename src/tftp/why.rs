@@ -57,6 +57,8 @@ pub enum Why {
     Busy(usize),
     #[error("as many transfers as one address may have ({0}) are under way")]
     TooMany(usize),
+    #[error("{0} transfers of this address wait for their first acknowledgement: no more now")]
+    Unanswered(usize),
     #[error("no transfer of this port's")]
     Stranger,
     #[error("an ERROR that belongs to no transfer: {0} {1}")]
@@ -84,6 +86,7 @@ impl crate::model::Why for Why {
             Why::NetasciiFull => "netascii-full",
             Why::Busy(_) => "busy",
             Why::TooMany(_) => "too-many",
+            Why::Unanswered(_) => "unanswered",
             Why::Stranger => "stranger",
             Why::StrayError(..) => "stray-error",
             Why::Late => "late",
@@ -98,10 +101,11 @@ impl crate::model::Why for Why {
 
 impl Why {
     /// The ERROR for the sender; `None` is silence. Never an ERROR for an ERROR: two servers
-    /// would talk for ever.
+    /// would talk for ever. Nor one for a request too many of an address that answers nothing: it
+    /// may know nothing of them.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Why::Short(_) | Why::StrayError(..) | Why::Late => None,
+            Why::Short(_) | Why::StrayError(..) | Why::Late | Why::Unanswered(_) => None,
             Why::Opcode(_) | Why::NotARequest(_) | Why::NotAnAnswer(_) => Some(Code::Illegal),
             Why::Write => Some(Code::Access),
             Why::Unended | Why::Mode(_) => Some(Code::Illegal),
