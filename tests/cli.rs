@@ -330,12 +330,15 @@ fn timelines_and_leases_fit_80_columns() {
           "hostname": "a-host-name-of-the-full-length-of-sixty-three-letters-as-rfc-1123" },
         { "address": "10.0.0.113", "mac": MAC, "state": "declined", "ends": Timestamp::UNIX_EPOCH },
     ]);
+    let alarms = json!([{ "name": "address-in-use", "about": "10.0.0.113", "times": 2,
+        "last": Timestamp::UNIX_EPOCH, "text": "10.0.0.113 answers a ping\x1b[2J ".repeat(9) }]);
     let one = serde_json::to_string(&machines[0]).unwrap();
     let all = serde_json::to_string(&machines).unwrap();
     let at = door(vec![
         ("/api/machines", 200, all.clone()),
         ("/api/machines/52:54:00:12:34:56", 200, one),
         ("/api/leases", 200, leases.to_string()),
+        ("/api/alarms", 200, alarms.to_string()),
     ]);
     let dir = tempfile::tempdir().unwrap();
     for args in ["timeline", "timeline 5254.0012.3456"] {
@@ -366,6 +369,7 @@ fn timelines_and_leases_fit_80_columns() {
     fits(&said);
     let row = said.lines().find(|l| l.contains("10.0.0.112")).unwrap();
     assert!(row.contains(MAC) && row.contains("bound") && row.contains("in 1 h 0 min"), "{said}");
+    assert!(said.contains("Look: 10.0.0.113 answers a ping?[2J"), "{said:?}");
     assert!(said.contains("declined") && said.contains(" d ") && said.contains(" ago"), "{said}");
     let out = run(dir.path(), &format!("leases --json --server {at}"));
     assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap(), leases);
@@ -374,7 +378,11 @@ fn timelines_and_leases_fit_80_columns() {
 #[test]
 fn a_server_that_has_nothing_or_is_none() {
     let dir = tempfile::tempdir().unwrap();
-    let at = door(vec![("/api/machines", 200, "[]".into()), ("/api/leases", 200, "[]".into())]);
+    let at = door(vec![
+        ("/api/machines", 200, "[]".into()),
+        ("/api/leases", 200, "[]".into()),
+        ("/api/alarms", 200, "[]".into()),
+    ]);
     let out = run(dir.path(), &format!("timeline --server {at}"));
     assert_eq!(
         text(&out.stdout),
