@@ -7,7 +7,7 @@
 //!    ([`full`]), by the rules of RFC 2131 section 4.3.
 //! 4. [`boot_options`] puts it into the words of the client at hand.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::lease::{Asker, DECLINES, Leases, Refused};
 use super::pool::Source;
-use super::wire::{self, Class, FILE_LIMIT, Kind, Reply, ReplyKind, Request, code};
+use super::wire::{self, Class, FILE_LIMIT, Kind, Reply, ReplyKind, Request, Value, code};
 use crate::config::{Config, Mode, Subnet};
 use crate::ipxe;
 use crate::ledger::Handed;
@@ -293,7 +293,7 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
         file: String::new(),
         options: vec![(
             code::SERVER_ID,
-            request.server_override.unwrap_or(server).octets().to_vec(),
+            request.server_override.unwrap_or(server).octets()[..].into(),
         )],
         relay: request.relay.clone(),
         // RFC 2131 section 2: 576 with the IP and UDP headers is what every client takes; boot
@@ -553,7 +553,7 @@ fn full(
     }
     let seconds = |part: u64| {
         let s = u32::try_from(time.as_secs() * part / 8).unwrap_or(u32::MAX);
-        s.to_be_bytes().to_vec()
+        Value::from(&s.to_be_bytes()[..])
     };
     reply.options.extend([
         (code::LEASE_TIME, seconds(8)),
@@ -594,7 +594,7 @@ fn to(request: &Request, ciaddr: Ipv4Addr) -> To {
 
 fn nak(request: &Request, reply: &mut Reply, why: &str) -> To {
     reply.kind = ReplyKind::Nak;
-    reply.options.push((code::MESSAGE, why.as_bytes().to_vec()));
+    reply.options.push((code::MESSAGE, why.as_bytes().into()));
     echo_client(request, reply);
     match request.is_relayed() {
         true => {
@@ -620,23 +620,23 @@ fn settings(request: &Request, subnet: &Subnet, machine: Option<&Machine>, reply
         code::NTP,
     ];
     let addresses = |list: &[Ipv4Addr]| {
-        (!list.is_empty()).then(|| list.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>())
+        (!list.is_empty()).then(|| list.iter().flat_map(|a| a.octets()).collect::<Value>())
     };
     let own = |wanted: u8| subnet.options.iter().find(|(c, _)| *c == wanted).map(|(_, v)| v);
     let value = |wanted: u8| {
         if let Some(value) = own(wanted) {
-            return Some(value.clone());
+            return Some(value[..].into());
         }
         match wanted {
-            code::SUBNET_MASK => Some(subnet.network.netmask().octets().to_vec()),
+            code::SUBNET_MASK => Some(subnet.network.netmask().octets()[..].into()),
             code::ROUTER => addresses(&subnet.router),
             code::DNS => addresses(&subnet.dns),
             code::HOSTNAME => {
-                machine.and_then(|m| m.hostname.as_ref()).map(|h| h.clone().into_bytes())
+                machine.and_then(|m| m.hostname.as_ref()).map(|h| Value::from(h.as_bytes()))
             }
-            code::DOMAIN => subnet.domain.as_ref().map(|d| d.clone().into_bytes()),
-            code::MTU => subnet.mtu.map(|m| m.to_be_bytes().to_vec()),
-            code::BROADCAST => Some(subnet.broadcast.octets().to_vec()),
+            code::DOMAIN => subnet.domain.as_ref().map(|d| Value::from(d.as_bytes())),
+            code::MTU => subnet.mtu.map(|m| Value::from(&m.to_be_bytes()[..])),
+            code::BROADCAST => Some(subnet.broadcast.octets()[..].into()),
             code::NTP => addresses(&subnet.ntp),
             _ => None,
         }
@@ -661,11 +661,11 @@ fn settings(request: &Request, subnet: &Subnet, machine: Option<&Machine>, reply
 fn echo_client(request: &Request, reply: &mut Reply) {
     if let Some(id) = &request.client_id {
         // RFC 6842: a client behind a shared hardware address knows its reply by this alone.
-        reply.options.push((code::CLIENT_ID, id.clone()));
+        reply.options.push((code::CLIENT_ID, id[..].into()));
     }
     if let Some(uuid) = &request.uuid {
         // PXE 2.1 section 2.4: ROMs drop an offer that does not have it.
-        reply.options.push((code::UUID, uuid.clone()));
+        reply.options.push((code::UUID, uuid[..].into()));
     }
 }
 
@@ -681,7 +681,7 @@ fn boot_options(
     proxied: bool,
     reply: &mut Reply,
 ) {
-    let mut own: Vec<(u8, Vec<u8>)> = Vec::new();
+    let mut own: Vec<(u8, Value)> = Vec::new();
     let name = match next {
         Next::Loader { name, .. } => Some(name.as_str()),
         Next::Script { url } => Some(url.as_str()),
@@ -696,18 +696,18 @@ fn boot_options(
         }
         if http {
             // UEFI HTTP boot takes an offer only with this, and copies nothing from it.
-            own.push((code::VENDOR_CLASS, b"HTTPClient".to_vec()));
+            own.push((code::VENDOR_CLASS, b"HTTPClient"[..].into()));
         } else if proxied {
             // PXE 2.1: what makes an offer without an address a proxy's.
-            own.push((code::VENDOR_CLASS, b"PXEClient".to_vec()));
+            own.push((code::VENDOR_CLASS, b"PXEClient"[..].into()));
             if firmware.is_some_and(|f| f.family == Family::Bios) && request.ipxe.is_none() {
                 // PXE_DISCOVERY_CONTROL bit 3: no boot server discovery, take the file named here.
                 // EDK2 reads the same words as a boot menu that is not there, so UEFI gets none
                 // and asks port 4011.
-                own.push((code::VENDOR, wire::encapsulate(&[(6, &[8])], true)));
+                own.push((code::VENDOR, wire::encapsulate(&[(6, &[8])], true).into()));
             }
         }
-        let mut text = name.as_bytes().to_vec();
+        let mut text = Value::from(name.as_bytes());
         text.push(0);
         own.push((code::BOOTFILE, text));
         // Unasked: an iPXE that these bytes start reads them before it reads anything else.
@@ -720,12 +720,12 @@ fn boot_options(
             sub.push((wire::ipxe::TRUST, here.trust));
         }
         if !sub.is_empty() {
-            own.push((code::IPXE, wire::encapsulate(&sub, false)));
+            own.push((code::IPXE, wire::encapsulate(&sub, false).into()));
         }
     }
     // Boot options come right behind the server identifier and the times: a reply that grows too
     // long loses its tail.
-    let mut rest: Vec<(u8, Vec<u8>)> = Vec::new();
+    let mut rest: Vec<(u8, Value)> = Vec::new();
     std::mem::swap(&mut rest, &mut reply.options);
     let first = rest
         .iter()
@@ -755,44 +755,47 @@ fn uuid(value: &[u8]) -> Option<String> {
 
 /// `from MAC (uefi-x64) via eth1`.
 fn asked(request: &Request, here: &Here<'_>, firmware: Option<&Firmware>) -> String {
-    let mut text = match (request.kind, request.requested) {
-        (Kind::Request | Kind::Decline, Some(a)) => format!("for {a} from {}", request.mac),
-        (Kind::Request, None) | (Kind::Release | Kind::Inform, _) => {
-            format!("for {} from {}", request.ciaddr, request.mac)
-        }
-        _ => format!("from {}", request.mac),
+    // Room for all of it at once: this is made for every message.
+    let mut text = String::with_capacity(128);
+    let for_ = match (request.kind, request.requested) {
+        (Kind::Request | Kind::Decline, Some(a)) => Some(a),
+        (Kind::Request, None) | (Kind::Release | Kind::Inform, _) => Some(request.ciaddr),
+        _ => None,
     };
-    match (&request.ipxe, firmware) {
-        (Some(_), Some(f)) => text += &format!(" (iPXE, {})", f.arch),
-        (None, Some(f)) => text += &format!(" ({f})"),
-        _ => {}
-    }
-    text + &via(request, here)
+    // Writing to a string does not fail.
+    let _ = match for_ {
+        Some(a) => write!(text, "for {a} from {}", request.mac),
+        None => write!(text, "from {}", request.mac),
+    };
+    let _ = match (&request.ipxe, firmware) {
+        (Some(_), Some(f)) => write!(text, " (iPXE, {})", f.arch),
+        (None, Some(f)) => write!(text, " ({f})"),
+        _ => Ok(()),
+    };
+    let _ = match request.is_relayed() {
+        true => write!(text, " via {} ({})", request.giaddr, here.interface),
+        false => write!(text, " via {}", here.interface),
+    };
+    text
 }
 
 /// `on ADDRESS to MAC via eth1: what it boots`.
 fn told(reply: &Reply, next: &Next, here: &Here<'_>) -> String {
-    let mut text = match reply.yiaddr.is_unspecified() {
-        true => format!("to {}", reply.mac),
-        false => format!("on {} to {}", reply.yiaddr, reply.mac),
+    let mut text = String::with_capacity(128);
+    let _ = match reply.yiaddr.is_unspecified() {
+        true => write!(text, "to {}", reply.mac),
+        false => write!(text, "on {} to {}", reply.yiaddr, reply.mac),
     };
-    match reply.giaddr.is_unspecified() {
-        true => text += &format!(" via {}", here.interface),
-        false => text += &format!(" via {}", reply.giaddr),
-    }
-    match next {
-        _ if reply.kind == ReplyKind::Nak => {}
-        Next::Nothing => {}
-        Next::Loader { name, .. } => text += &format!(": loader {name}"),
-        Next::Script { url } => text += &format!(": script {url}"),
-        Next::Refused(why) => text += &format!(": nothing to boot, {why}"),
-    }
+    let _ = match reply.giaddr.is_unspecified() {
+        true => write!(text, " via {}", here.interface),
+        false => write!(text, " via {}", reply.giaddr),
+    };
+    let _ = match next {
+        _ if reply.kind == ReplyKind::Nak => Ok(()),
+        Next::Nothing => Ok(()),
+        Next::Loader { name, .. } => write!(text, ": loader {name}"),
+        Next::Script { url } => write!(text, ": script {url}"),
+        Next::Refused(why) => write!(text, ": nothing to boot, {why}"),
+    };
     text
-}
-
-fn via(request: &Request, here: &Here<'_>) -> String {
-    match request.is_relayed() {
-        true => format!(" via {} ({})", request.giaddr, here.interface),
-        false => format!(" via {}", here.interface),
-    }
 }

@@ -187,7 +187,7 @@ impl Dhcp {
 /// The running threads; [`Running::stop`] ends them.
 pub struct Running {
     waker: Waker,
-    queue: Arc<Queue<Waiting>>,
+    queue: Arc<Queue<Box<Waiting>>>,
     reads: std::thread::JoinHandle<()>,
     commits: std::thread::JoinHandle<()>,
 }
@@ -326,7 +326,7 @@ struct Waiting {
     outcome: Outcome,
 }
 
-fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>, mut poll: Poll) {
+fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>, mut poll: Poll) {
     let mut events = Events::with_capacity(64);
     let mut ready = vec![true; bound.doors.len()];
     // Tells our echoes from those of other programs here; nobody has to guess it.
@@ -363,14 +363,15 @@ fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>, mut poll: Poll) {
 fn round(
     dhcp: &Dhcp,
     bound: &Bound,
-    queue: &Queue<Waiting>,
+    queue: &Queue<Box<Waiting>>,
     ready: &mut [bool],
     probes: &mut Probes<Letter>,
     again: Vec<Letter>,
 ) {
     let config = dhcp.config.load_full();
     let mut buffer = [0; DATAGRAM];
-    let mut decided = Vec::new();
+    // Boxed: a few hundred of them would be moved about in blocks that malloc takes its time over.
+    let (mut acks, mut rest) = (Vec::new(), Vec::new());
     let mut decide = |leases: &mut Leases, door: usize, from, to, bytes: &[u8]| {
         let outcome = one(dhcp, &config, leases, &bound.doors[door], bytes, to);
         if let Some(outcome) = outcome
@@ -381,7 +382,8 @@ fn round(
                 bytes: bytes.to_vec(),
             })
         {
-            decided.push(Waiting { door, from, outcome });
+            let w = Box::new(Waiting { door, from, outcome });
+            if promises(&w) { acks.push(w) } else { rest.push(w) }
         }
     };
     let changes = {
@@ -409,7 +411,6 @@ fn round(
         }
         leases.take_changes()
     };
-    let (acks, rest): (Vec<_>, Vec<_>) = decided.into_iter().partition(promises);
     let behind = queue.push(changes, acks);
     for w in rest {
         tell(dhcp, &bound.doors[w.door], w);
@@ -521,7 +522,7 @@ fn rival(dhcp: &Dhcp, server: Ipv4Addr, interface: &str, what: &str) {
 }
 
 /// Step 4, on its own thread.
-fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>) {
+fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>) {
     let mut clock = dhcp.book.clock.clone();
     let boot = &dhcp.book.boot;
     queue.run(
@@ -539,9 +540,9 @@ fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Waiting>) {
 }
 
 /// Remembers, logs and sends one outcome.
-fn tell(dhcp: &Dhcp, door: &Door, w: Waiting) {
+fn tell(dhcp: &Dhcp, door: &Door, w: Box<Waiting>) {
     let now = Timestamp::now();
-    let Waiting { from, outcome, .. } = w;
+    let Waiting { from, outcome, .. } = *w;
     let mac = outcome.facts.mac;
     let answer = match outcome.result {
         Ok(answer) => answer,

@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4;
 use dhcproto::{Encodable, Encoder};
+use smallvec::SmallVec;
 
 use crate::model::Mac;
 
@@ -356,6 +357,9 @@ fn hostname(value: &[u8]) -> Option<String> {
     fit.then(|| text.to_string())
 }
 
+/// What an option holds: nearly always a few bytes, which lie with it.
+pub type Value = SmallVec<[u8; 24]>;
+
 /// What we send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -371,7 +375,7 @@ pub struct Reply {
     /// The `file` header; at most 127 bytes and a NUL fit.
     pub file: String,
     /// In the order in which they go out; what does not fit any more is left out from the end.
-    pub options: Vec<(u8, Vec<u8>)>,
+    pub options: Vec<(u8, Value)>,
     /// Option 82, back as it came.
     pub relay: Option<Vec<u8>>,
     /// The most bytes that the datagram may have.

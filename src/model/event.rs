@@ -49,15 +49,23 @@ pub const DETAIL_LIMIT: usize = 300;
 
 impl Event {
     pub fn new(stage: Stage, what: &'static str, detail: impl Into<String>) -> Event {
-        Event { stage, what, detail: plain(&detail.into(), DETAIL_LIMIT) }
+        let detail = detail.into();
+        let detail =
+            if fits(&detail, DETAIL_LIMIT) { detail } else { plain(&detail, DETAIL_LIMIT) };
+        Event { stage, what, detail }
     }
+}
+
+/// Nearly every text is plain ASCII and short, and nothing is to be done about it.
+fn fits(text: &str, limit: usize) -> bool {
+    text.len() <= limit && text.bytes().all(|b| matches!(b, b' '..=b'~'))
 }
 
 /// A text from the network made fit for a log, a terminal and a page: control characters (line
 /// breaks, ANSI escapes) and all that is not printable become `?`, and it ends at `limit`
 /// characters.
 pub fn plain(text: &str, limit: usize) -> String {
-    if text.len() <= limit && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+    if fits(text, limit) {
         return text.to_string();
     }
     let mut out: String = text

@@ -603,9 +603,9 @@ mod tests {
             giaddr: GIADDR,
             file: "undionly.kpxe".into(),
             options: vec![
-                (code::SERVER_ID, SERVER.octets().to_vec()),
-                (code::LEASE_TIME, 600u32.to_be_bytes().to_vec()),
-                (code::BOOTFILE, b"other.efi\0".to_vec()),
+                (code::SERVER_ID, SERVER.octets()[..].into()),
+                (code::LEASE_TIME, 600u32.to_be_bytes()[..].into()),
+                (code::BOOTFILE, b"other.efi\0"[..].into()),
             ],
             relay: None,
             limit: wire::MOST,
