@@ -10,6 +10,9 @@ use std::time::Duration;
 use nix::libc;
 
 use super::disk::{Disk, File};
+use redb::StorageBackend;
+
+use super::mirror::Mirror;
 use super::twin::{NAMES, Twin};
 use super::{Error, Store, Write};
 
@@ -335,12 +338,13 @@ fn operations(forgets: bool) -> usize {
     n
 }
 
-/// Also where the cache keeps what the disk has not, and nobody can make it forget.
+/// Mostly on file systems whose cache keeps what the disk has not, and nobody can make it forget.
 fn sweep(fault: Fault, seeds: u64) {
-    for forgets in [false, true] {
+    for forgets in if long() { vec![false, true] } else { vec![false] } {
         for at in 1..=operations(forgets) {
             for seed in 1..=seeds {
-                one(fault, at, seed, forgets);
+                let sides = if matches!(fault, Fault::Error(..)) { 2 } else { 1 };
+                (0..sides).for_each(|gone| one(fault, at, seed, forgets, gone));
             }
         }
     }
@@ -348,8 +352,8 @@ fn sweep(fault: Fault, seeds: u64) {
 
 /// A life with the fault, and whatever is left of it, then a power cut: a disk that claimed to
 /// have what it had not would show it now.
-fn one(fault: Fault, at: usize, seed: u64, forgets: bool) {
-    let case = format!("{fault:?} at {at}, seed {seed}");
+fn one(fault: Fault, at: usize, seed: u64, forgets: bool, gone: usize) {
+    let case = format!("{fault:?} at {at}, seed {seed}, forgets: {forgets}, gone: {gone}");
     let run = std::panic::catch_unwind(|| {
         let mut disk = Sim::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ at as u64);
         let mut life = Life::default();
@@ -366,6 +370,11 @@ fn one(fault: Fault, at: usize, seed: u64, forgets: bool) {
                     life.goes_on(&twin, 1);
                     assert_eq!(life.acknowledged, life.asked, "it goes on by itself");
                     life.holds(&twin);
+                    drop(twin);
+                    // And either file alone is enough.
+                    disk.0.lock().unwrap().cut();
+                    disk = disk.restart();
+                    disk.0.lock().unwrap().names.remove(NAMES[gone]);
                 }
             }
             Err(e) => assert!(life.asked == 0 && !matches!(e, Error::Damaged { .. }), "{e}"),
@@ -510,6 +519,11 @@ fn damage_while_it_runs_is_not_spread() {
         let twin = Life::opens(&disk).unwrap();
         // All of the pages; the next that is read again is one of them.
         disk.touch(NAMES[side], |b| b[4096..].iter_mut().for_each(|b| *b ^= 1));
+        let open =
+            |n| Arc::new(Handle { sim: disk.clone(), inode: disk.0.lock().unwrap().names[n] });
+        let both = Mirror::new([open(NAMES[0]), open(NAMES[1])]);
+        assert!(both.read(0, &mut [0; 64]).is_ok());
+        assert!(both.read(4096, &mut [0; 64]).is_err(), "they differ");
         life.goes_on(&twin, 5);
         assert_eq!(life.acknowledged, 25);
         life.holds(&twin);

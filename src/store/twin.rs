@@ -7,8 +7,9 @@
 //!    and the number of the newest commit.
 //! 2. The one that is whole and newest is the truth. If there is none, nothing is opened; only where
 //!    there is neither file, a new store begins.
-//! 3. A file that is not the same is written anew beside its place, synced, and put there. If it was
-//!    damaged, it is kept under another name.
+//! 3. A file that is whole but older gets the pages that differ. One that is damaged or missing, or
+//!    that a sync has failed for, is written anew beside its place, synced, and put there; what was
+//!    damaged is kept under another name.
 //! 4. A commit is done when both files are synced. If it fails, the files are judged again (1), and
 //!    it is tried once more; after that once a second at most, with the next commit that comes.
 //! 5. Where the truth can be read and the disk takes nothing, it is read from memory meanwhile.
@@ -29,6 +30,8 @@ pub const NAMES: [&str; 2] = ["pilotlight.redb", "pilotlight.redb.copy"];
 /// A file while it is written, and one that was damaged: behind the file's own name.
 const NEW: &str = ".new";
 const DAMAGED: &str = ".damaged";
+/// Of redb and of Linux, in bytes.
+const PAGE: usize = 4096;
 /// Between one try to mend and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,6 +154,14 @@ impl Twin {
             let alike = newest.is_some() && i == from || sides[i].bytes == truth;
             match &sides[i].file {
                 Some(file) if alike && !state.suspect[i] => Ok(file.clone()),
+                Some(file) if sides[i].found.is_ok() && !state.suspect[i] => {
+                    self.say(i, &sides[i], newest, false);
+                    let updated = update(&**file, &sides[i].bytes, &truth);
+                    updated.map(|()| file.clone()).map_err(|(what, e)| {
+                        state.suspect[i] = what == "sync";
+                        self.error(i, what, &e)
+                    })
+                }
                 _ => self.rebuild(i, &sides[i], &truth).inspect(|_| {
                     self.say(i, &sides[i], newest, state.suspect[i]);
                     state.suspect[i] = false;
@@ -179,8 +190,7 @@ impl Twin {
     fn rebuild(&self, i: usize, side: &Side, bytes: &[u8]) -> Result<Arc<dyn File>, Error> {
         let new = format!("{}{NEW}", NAMES[i]);
         let written = self.disk.create(&new).and_then(|file| {
-            file.write(0, &mut [IoSlice::new(bytes)])?;
-            file.sync()?;
+            update(&*file, &[], bytes).map_err(|(_, e)| e)?;
             Ok(file)
         });
         let placed = written.and_then(|file| {
@@ -263,6 +273,28 @@ impl Twin {
         });
         Error::Damaged { first, second }
     }
+}
+
+/// Makes `old` into `new` by the pages that differ: where a disk is full, that is what there is
+/// room for.
+fn update(file: &dyn File, old: &[u8], new: &[u8]) -> Result<(), (&'static str, io::Error)> {
+    if old.len() != new.len() {
+        file.set_len(new.len() as u64).map_err(|e| ("length", e))?;
+    }
+    // What a file is lengthened by reads as zeros.
+    let olds = old.chunks(PAGE).map(Some).chain(std::iter::repeat(None));
+    for (i, (new, old)) in new.chunks(PAGE).zip(olds).enumerate() {
+        let alike = match old {
+            Some(old) if old.len() == new.len() => old == new,
+            Some(_) => false,
+            None => new.iter().all(|b| *b == 0),
+        };
+        if !alike {
+            let at = (i * PAGE) as u64;
+            file.write(at, &mut [IoSlice::new(new)]).map_err(|e| ("write", e))?;
+        }
+    }
+    file.sync().map_err(|e| ("sync", e))
 }
 
 fn read(file: &dyn File) -> Result<Vec<u8>, String> {
