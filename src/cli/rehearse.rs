@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
 use crate::app;
@@ -40,7 +41,7 @@ Examples:
 Run it on another machine of the network, or in a network namespace, for it has
 port 67 to itself: DHCP is spoken as a relay at --from does, and the server wants
 a [[subnet]] that holds that address. All addresses are given back at the end. At
-most 24 transfers by TFTP are under way at once, unless each machine has an
+most 12 transfers by TFTP are under way at once, unless each machine has an
 address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
 machine failed, 1 if any did.")]
 pub struct Rehearse {
@@ -54,7 +55,7 @@ pub struct Rehearse {
     #[arg(long, value_name = "STEP")]
     only: Option<Step>,
     /// With --only dhcp: each machine asks again as the iPXE that it loads
-    #[arg(long)]
+    #[arg(long, requires = "only")]
     chain: bool,
     /// Machines under way at once [default: all, up to 4096; with --only dhcp 64]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
@@ -233,9 +234,16 @@ pub fn run(rehearse: &Rehearse) -> anyhow::Result<ExitCode> {
         over.store(true, Ordering::Relaxed);
         outcome
     })?;
+    let begun = seen.begun.load(Ordering::Relaxed);
+    let left = begun.saturating_sub(outcome.tally.machines);
     match rehearse.json {
-        true => output::print(&outcome.tally.json(outcome.took).to_string())?,
-        false => output::print(&table(&outcome))?,
+        true => {
+            let mut json = outcome.tally.json(outcome.took);
+            json["left"] = left.into();
+            json["released"] = outcome.released.into();
+            output::print(&json.to_string())?;
+        }
+        false => output::print(&table(&outcome, left))?,
     }
     Ok(match outcome.tally.failed {
         0 => ExitCode::SUCCESS,
@@ -243,18 +251,22 @@ pub fn run(rehearse: &Rehearse) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Sets `stop` on Ctrl-C.
+/// Sets `stop` on Ctrl-C; on the second, even what is to be given back is left.
 fn interrupted(stop: &AtomicBool, over: &AtomicBool) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return;
     };
     runtime.block_on(async {
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        let ctrl_c = tokio::signal::ctrl_c();
-        tokio::pin!(ctrl_c);
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        // One listener for all of them: a new one each time would not hear what came between.
+        let Ok(mut interrupts) = signal(SignalKind::interrupt()) else { return };
         while !over.load(Ordering::Relaxed) {
             tokio::select! {
-                _ = &mut ctrl_c => return stop.store(true, Ordering::Relaxed),
+                Some(()) = interrupts.recv() => {
+                    if stop.swap(true, Ordering::Relaxed) {
+                        std::process::exit(130);
+                    }
+                }
                 _ = look.tick() => {}
             }
         }
@@ -264,7 +276,8 @@ fn interrupted(stop: &AtomicBool, over: &AtomicBool) {
 /// How far it is: over and over on one line of a terminal, else a line every few seconds.
 fn progress(seen: &Seen, machines: Option<u64>, over: &AtomicBool) {
     let terminal = std::io::stderr().is_terminal();
-    let every = if terminal { 2 } else { 50 };
+    // The first early: who waits wants to see that it goes on.
+    let due = |tenth: u64| if terminal { tenth.is_multiple_of(2) } else { tenth % 50 == 10 };
     let of = machines.map(|n| format!(" of {n}")).unwrap_or_default();
     for tenth in 1u64.. {
         std::thread::sleep(Duration::from_millis(100));
@@ -272,7 +285,7 @@ fn progress(seen: &Seen, machines: Option<u64>, over: &AtomicBool) {
         if last && !terminal {
             return;
         }
-        if tenth % every == 0 || last {
+        if due(tenth) || last {
             let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
             let line = format!(
                 "{}{of} machines begun, {} done, {} failed",
@@ -296,7 +309,7 @@ fn progress(seen: &Seen, machines: Option<u64>, over: &AtomicBool) {
 }
 
 /// For people, in 80 columns.
-fn table(outcome: &Outcome) -> String {
+fn table(outcome: &Outcome, left: u64) -> String {
     let Outcome { tally, took, released } = outcome;
     let mut out = format!(
         "{:<10}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}\n",
@@ -323,6 +336,9 @@ fn table(outcome: &Outcome) -> String {
         if tally.failed == 0 { "none".to_string() } else { tally.failed.to_string() },
         if *released > 0 { format!("; {released} leases given back") } else { String::new() },
     );
+    if left > 0 {
+        let _ = writeln!(out, "Ended early: {left} more were under way.");
+    }
     for (what, times) in &tally.notes {
         out += &output::wrap(&format!("{times} times: "), what);
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -30,8 +30,12 @@ use super::tftp::{self, Clients, Get, Got};
 use super::{Only, Options};
 use crate::model::{Family, Firmware, Mac, Why};
 
-/// Transfers by TFTP at once from one address: the server has a limit for each, of 32.
-const FROM_ONE: usize = 24;
+/// Transfers by TFTP at once from one address. The server has a limit of 32 for each, and one that
+/// asks for the size first may have two: its first one's ERROR 8 and its second request come in by
+/// different ports, in either order.
+const FROM_ONE: usize = 12;
+/// Machines under way, whatever the rate: beyond that they begin late, and their times tell.
+const CROWD: usize = 1 << 16;
 /// Scripts that lead to scripts.
 const CHAINED: usize = 8;
 /// The longest script and CA that are read.
@@ -108,7 +112,7 @@ pub async fn all(hall: &Arc<Hall>, seen: &Arc<Seen>, stop: &AtomicBool) {
         }
         let full = match hall.options.pace {
             Pace::AtOnce(n) => machines.len() >= n,
-            Pace::Rate(_) => false,
+            Pace::Rate(_) => machines.len() >= CROWD,
         };
         if !over && !full && from <= now {
             let number = size.machines.map_or(begun, |n| begun % n.max(1));
@@ -255,12 +259,15 @@ impl Hall {
                 probe: true,
                 ..self.file(&boot, source, &boot.file)
             };
-            self.transfer(Stage::Tftp, loader).await?;
+            self.transfer(Stage::Tftp, loader, self.begin.elapsed()).await?;
             // As iPXE does; that it is not there is no failure.
             let script =
                 Get { blksize: Some(1432), keep: true, ..self.file(&boot, source, &beside) };
             match uefi {
-                true => self.tftp(script).await.ok().map(|got| got.content),
+                true => {
+                    let _place = self.place().await;
+                    self.tftp(script).await.ok().map(|got| got.content)
+                }
                 false => None,
             }
         };
@@ -405,22 +412,28 @@ impl Hall {
         let boot = Boot { server: self.options.server, file: name.into() };
         let Options { blksize, windowsize, .. } = self.options;
         let get = Get { blksize, windowsize, ..self.file(&boot, source, name) };
-        let result = self.tftp(get).await;
-        self.count(Stage::Tftp, from, |got: &Got| (got.bytes, got.resent), result).map(drop)
+        self.transfer(Stage::Tftp, get, from).await.map(drop)
     }
 
-    async fn transfer(&self, stage: Stage, get: Get) -> Result<Got, Counted> {
-        let from = self.begin.elapsed();
+    /// One that was to begin at `from`. The wait for a place is ours, not the server's.
+    async fn transfer(&self, stage: Stage, get: Get, from: Duration) -> Result<Got, Counted> {
+        let place = self.place().await;
+        let from = if place.is_some() { self.begin.elapsed() } else { from };
         let result = self.tftp(get).await;
+        drop(place);
         self.count(stage, from, |got: &Got| (got.bytes, got.resent), result)
     }
 
-    async fn tftp(&self, get: Get) -> Result<Got, tftp::Failed> {
-        // Closed never: whoever shares an address waits for a place.
-        let _place = match self.options.source_per_machine {
+    /// Whoever shares an address waits for one of its places.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        match self.options.source_per_machine {
             true => None,
+            // Closed never.
             false => self.places.acquire().await.ok(),
-        };
+        }
+    }
+
+    async fn tftp(&self, get: Get) -> Result<Got, tftp::Failed> {
         let (told, answer) = oneshot::channel();
         self.tftp.get(get, move |result| drop(told.send(result)));
         answer.await.unwrap_or(Err(tftp::Failed::Stopped))

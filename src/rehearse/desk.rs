@@ -329,3 +329,162 @@ impl<T> Desk<T> {
 fn ticks(at: Duration) -> u64 {
     u64::try_from(at.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::wire::{self, Reply, ReplyKind, code};
+
+    const RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    const LEASED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+
+    fn ask(last: u8) -> Ask {
+        let firmware = Firmware::by_name("uefi-x64").unwrap();
+        let mac = Mac([2, 0, 0, 0, 0, last]);
+        Ask { mac, firmware, speaker: Speaker::Firmware, boots: true }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// What waits to be sent, sent.
+    fn sends<T>(desk: &mut Desk<T>, now: Duration) -> Vec<wire::Request> {
+        let mut out = [0; ROOM];
+        let mut all = Vec::new();
+        while let Some(len) = desk.write(0, now, &mut out) {
+            all.push(wire::read(&out[..len]).unwrap());
+            desk.sent(1);
+        }
+        all
+    }
+
+    fn reply(to: &wire::Request, kind: ReplyKind, address: Ipv4Addr) -> Vec<u8> {
+        wire::write(&Reply {
+            kind,
+            xid: to.xid,
+            secs: 0,
+            flags: to.flags,
+            mac: to.mac,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: address,
+            siaddr: SERVER,
+            giaddr: to.giaddr,
+            file: "snponly.efi".into(),
+            options: vec![
+                (code::SERVER_ID, SERVER.octets().to_vec()),
+                (code::LEASE_TIME, 60u32.to_be_bytes().to_vec()),
+            ],
+            relay: None,
+            limit: wire::MOST,
+        })
+    }
+
+    /// One machine all the way, at `now`: how it ended.
+    fn leases(desk: &mut Desk<u8>, last: u8, address: Ipv4Addr, now: Duration) -> Ended<u8> {
+        let mut ends = Vec::new();
+        assert!(desk.begin(ask(last), last, now, now).is_ok());
+        for kind in [ReplyKind::Offer, ReplyKind::Ack] {
+            let asked = sends(desk, now);
+            assert!(desk.hear(&reply(&asked[0], kind, address), now, &mut ends));
+        }
+        ends.pop().unwrap()
+    }
+
+    #[test]
+    fn an_exchange_ends_with_a_lease_and_what_to_boot() {
+        let mut desk = Desk::new(RELAY, 7);
+        let ended = leases(&mut desk, 1, LEASED, ms(5));
+        assert_eq!((ended.tag, ended.from, desk.flying()), (1, ms(5), 0));
+        let has = ended.result.unwrap();
+        assert_eq!(has.lease.unwrap().address, LEASED);
+        assert_eq!(has.boot, Some(Boot { server: SERVER, file: "snponly.efi".into() }));
+        let mut out = [0; ROOM];
+        let len = desk.release(&mut out).unwrap();
+        let given_back = wire::read(&out[..len]).unwrap();
+        assert_eq!((given_back.ciaddr, given_back.server_id), (LEASED, Some(SERVER)));
+        assert_eq!((desk.held(), desk.release(&mut out)), (0, None));
+    }
+
+    #[test]
+    fn an_address_in_two_hands_is_a_failure_until_its_lease_has_ended() {
+        let mut desk = Desk::new(RELAY, 7);
+        assert!(leases(&mut desk, 1, LEASED, ms(0)).result.is_ok());
+        assert!(leases(&mut desk, 1, LEASED, ms(10)).result.is_ok(), "its own");
+        let twice = leases(&mut desk, 2, LEASED, ms(20)).result.unwrap_err();
+        assert_eq!(twice, NoLease::Twice(LEASED, ask(1).mac, ask(2).mac));
+        assert!(leases(&mut desk, 3, LEASED, ms(60_021)).result.is_ok(), "60 s later");
+    }
+
+    #[test]
+    fn what_is_not_answered_is_sent_again_and_given_up() {
+        let mut desk = Desk::new(RELAY, 7);
+        assert!(desk.begin(ask(1), (), ms(0), ms(0)).is_ok());
+        let (mut ends, mut at) = (Vec::new(), Vec::new());
+        for now in (0..20_000).step_by(8).map(ms) {
+            desk.tick(now, &mut ends);
+            at.extend(sends(&mut desk, now).iter().map(|_| now));
+            if !ends.is_empty() {
+                at.push(now);
+                break;
+            }
+        }
+        // About 1, 2, 4 and 8 s apart, a quarter more or less.
+        let waits: Vec<u64> = at.windows(2).map(|w| (w[1] - w[0]).as_millis() as u64).collect();
+        assert_eq!((waits.len(), desk.resent), (4, 3), "{waits:?}");
+        for (wait, about) in waits.iter().zip([1000, 2000, 4000, 8000]) {
+            assert!(*wait >= about * 3 / 4 && *wait <= about * 5 / 4 + 24, "{waits:?}");
+        }
+        assert_eq!(ends[0].result, Err(NoLease::NoOffer));
+        assert_eq!(desk.flying(), 0);
+    }
+
+    #[test]
+    fn whoever_slept_long_wakes_everyone_once() {
+        let mut desk = Desk::new(RELAY, 7);
+        for last in 0..50 {
+            assert!(desk.begin(ask(last), (), ms(0), ms(u64::from(last) * 100)).is_ok());
+        }
+        assert_eq!(sends(&mut desk, ms(5000)).len(), 50);
+        let mut ends = Vec::new();
+        desk.tick(ms(3_600_000), &mut ends);
+        assert_eq!((sends(&mut desk, ms(3_600_000)).len(), ends.len()), (50, 0));
+        for hour in 2..6 {
+            desk.tick(ms(hour * 3_600_000), &mut ends);
+        }
+        assert_eq!((ends.len(), desk.flying()), (50, 0));
+    }
+
+    #[test]
+    fn answers_to_others_are_nobodys_here() {
+        let mut desk = Desk::new(RELAY, 7);
+        let mut ends = Vec::new();
+        assert!(desk.begin(ask(1), (), ms(0), ms(0)).is_ok());
+        let asked = sends(&mut desk, ms(0)).remove(0);
+        let stranger = wire::Request { mac: Mac([2; 6]), ..asked.clone() };
+        let other = wire::Request { xid: asked.xid ^ 1, ..asked.clone() };
+        for from in [&stranger, &other] {
+            assert!(!desk.hear(&reply(from, ReplyKind::Offer, LEASED), ms(1), &mut ends));
+        }
+        assert!(!desk.hear(b"", ms(1), &mut ends));
+        assert!(sends(&mut desk, ms(1)).is_empty() && ends.is_empty());
+        assert!(desk.hear(&reply(&asked, ReplyKind::Offer, LEASED), ms(1), &mut ends));
+        assert_eq!(sends(&mut desk, ms(1))[0].requested, Some(LEASED));
+    }
+
+    #[test]
+    fn a_place_that_is_used_again_has_another_number() {
+        let mut desk = Desk::new(RELAY, 7);
+        let mut seen = std::collections::HashSet::new();
+        let mut ends = Vec::new();
+        for _ in 0..1000 {
+            assert!(desk.begin(ask(1), (), ms(0), ms(0)).is_ok());
+            let asked = sends(&mut desk, ms(0)).remove(0);
+            assert!(seen.insert(asked.xid));
+            let none = Ipv4Addr::UNSPECIFIED;
+            assert!(desk.hear(&reply(&asked, ReplyKind::Offer, none), ms(0), &mut ends));
+        }
+        assert_eq!(desk.places.len(), 1);
+    }
+}

@@ -38,6 +38,9 @@ const BUFFER: usize = 32 << 20;
 /// The longest sleep: a stop is seen within it.
 const SLEEP: Duration = Duration::from_millis(100);
 
+/// What is under way when all is stopped ends within this time, or is left.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Why DHCP cannot be spoken at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -130,7 +133,8 @@ impl Line {
         Line { socket, server, begin, heard: 0 }
     }
 
-    /// Works until the source is through, or `stop` is set: then what is under way is left.
+    /// Works until the source is through, or `stop` is set: then none begins any more, and those
+    /// under way have [`LAST`] to come to their ends, so that what they are given can be given back.
     /// Whoever has written to the other end of `call` is heard at once.
     pub fn run<S: Source>(
         &mut self,
@@ -142,10 +146,20 @@ impl Line {
         let mut ends = Vec::new();
         let mut reader = Reader::new();
         let mut writer = Writer::new();
-        while !stop.load(Ordering::Relaxed) {
+        let mut last = None;
+        loop {
             let now = self.begin.elapsed();
             let mut until = SLEEP;
+            if last.is_none() && stop.load(Ordering::Relaxed) {
+                last = Some(now + LAST);
+            }
+            if last.is_some_and(|last| now >= last) {
+                return Ok(());
+            }
             let over = loop {
+                if last.is_some() {
+                    break true;
+                }
                 match source.next(now, desk.flying()) {
                     Next::Begin(ask, tag, from) => {
                         if let Err(ended) = desk.begin(ask, tag, from, now) {
@@ -180,7 +194,6 @@ impl Line {
                 self.sleep(until, blocked, call)?;
             }
         }
-        Ok(())
     }
 
     /// Whether the kernel takes no more for now.
@@ -267,11 +280,11 @@ impl Line {
 
     /// Gives all leases back, as fast as a server's buffer takes what it does not answer: how
     /// many.
-    pub fn release<T>(&mut self, desk: &mut Desk<T>, stop: &AtomicBool) -> usize {
+    pub fn release<T>(&mut self, desk: &mut Desk<T>) -> usize {
         const TOGETHER: usize = 16;
         let mut writer = Writer::new();
         let mut released = 0;
-        while desk.held() > 0 && !stop.load(Ordering::Relaxed) {
+        while desk.held() > 0 {
             let n = writer.fill(|i, out| if i < TOGETHER { desk.release(out) } else { None });
             released += n;
             // Lost is lost: the lease ends by itself.
@@ -298,7 +311,7 @@ pub fn storm(
     let took = line.begin.elapsed();
     let released = match options.keep_leases {
         true => 0,
-        false => line.release(&mut desk, stop),
+        false => line.release(&mut desk),
     };
     let mut tally = storm.tally;
     if let Some(sum) = tally.steps.get_mut(&Stage::Dhcp) {
@@ -335,7 +348,7 @@ pub fn whole(
                 let mut desk = Desk::new(from, options.seed);
                 let spoken = line.run(&mut desk, &mut Asked(asked), Some(&call), stop);
                 let released = match (options.keep_leases, &spoken) {
-                    (false, Ok(())) => line.release(&mut desk, &AtomicBool::new(false)),
+                    (false, Ok(())) => line.release(&mut desk),
                     _ => 0,
                 };
                 // Whoever still waits would wait for ever.

@@ -174,3 +174,102 @@ impl Source for Storm<'_> {
         seen.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rehearse::desk::Has;
+    use crate::rehearse::dhcp::NoLease;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    struct Given<'a>(Storm<'a>);
+
+    impl Given<'_> {
+        /// What comes next: who began and from when, or a word.
+        fn next(&mut self, now: u64, flying: usize) -> String {
+            match self.0.next(ms(now), flying) {
+                Next::Begin(ask, Tag(number, speaker), from) => {
+                    assert_eq!(ask.speaker, speaker);
+                    format!("{number} {speaker:?} {}", from.as_millis())
+                }
+                Next::At(at) => format!("at {}", at.as_millis()),
+                Next::Wait => "wait".into(),
+                Next::Over => "over".into(),
+            }
+        }
+
+        fn ended(&mut self, number: u64, speaker: Speaker, result: Result<Has, NoLease>) {
+            let (tag, mac) = (Tag(number, speaker), Mac([2; 6]));
+            self.0.ended(Ended { tag, mac, from: ms(0), result }, ms(9));
+        }
+    }
+
+    fn given(pace: Pace, size: Size, chain: bool, run: impl Fn(&mut Given<'_>)) {
+        let (who, seen) = (Who::Made([2, 0, 0]), Seen::default());
+        let firmwares = [Firmware::by_name("bios").unwrap()];
+        run(&mut Given(Storm::new(&who, &firmwares, pace, size, chain, &seen)));
+    }
+
+    const THREE: Size = Size { machines: Some(3), time: None };
+
+    #[test]
+    fn at_once_means_no_more_than_that() {
+        given(Pace::AtOnce(2), THREE, false, |storm| {
+            assert_eq!(storm.next(1, 0), "0 Firmware 1");
+            assert_eq!(storm.next(1, 1), "1 Firmware 1");
+            assert_eq!(storm.next(1, 2), "wait");
+            assert_eq!(storm.next(8, 1), "2 Firmware 8");
+            assert_eq!(storm.next(9, 1), "over");
+        });
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_counted_from_when_it_was_due() {
+        given(Pace::Rate(100.0), THREE, false, |storm| {
+            assert_eq!(storm.next(0, 0), "0 Firmware 0");
+            assert_eq!(storm.next(0, 1), "at 10");
+            // Nobody came here for a second: both were due long ago.
+            assert_eq!(storm.next(1000, 1), "1 Firmware 10");
+            assert_eq!(storm.next(1000, 2), "2 Firmware 20");
+            assert_eq!(storm.next(1000, 3), "over");
+        });
+        let time = Size { machines: None, time: Some(ms(15)) };
+        given(Pace::Rate(100.0), time, false, |storm| {
+            assert_eq!(storm.next(99, 0), "0 Firmware 0");
+            assert_eq!(storm.next(99, 0), "1 Firmware 10", "due before the end");
+            assert_eq!(storm.next(99, 0), "over");
+        });
+    }
+
+    #[test]
+    fn an_ipxe_follows_its_firmware_unless_that_failed() {
+        let one = Size { machines: Some(1), time: None };
+        for (result, next) in
+            [(Ok(Has { lease: None, boot: None }), "0 Ipxe 9"), (Err(NoLease::NoOffer), "over")]
+        {
+            given(Pace::AtOnce(1), one, true, |storm| {
+                storm.next(0, 0);
+                storm.ended(0, Speaker::Firmware, result.clone());
+                assert_eq!(storm.next(9, 0), next);
+                if next != "over" {
+                    assert_eq!(storm.0.tally.machines, 0, "it is not through");
+                    storm.ended(0, Speaker::Ipxe, result.clone());
+                }
+                assert_eq!(storm.0.tally.machines, 1);
+                assert_eq!(storm.0.tally.failed, u64::from(next == "over"));
+            });
+        }
+    }
+
+    #[test]
+    fn made_up_machines_differ() {
+        let who = Who::Made([2, 0, 0]);
+        let macs: std::collections::HashSet<Mac> =
+            (0..100_000).chain([1 << 24]).map(|n| who.mac(n)).collect();
+        assert_eq!(macs.len(), 100_001);
+        assert_eq!(who.mac(258).to_string(), "02:00:00:00:01:02");
+    }
+}
