@@ -33,16 +33,16 @@ Examples:
       answer. Nothing is reported, so none is taken for installed.
   sudo pilotlight rehearse --server 10.77.0.1 --machines 2000 --firmware mixed
       Machines that nobody knows: they end in the menu.
-  sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --rate 500 --seconds 10
+  sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --rate 500 --seconds 9
       500 machines begin each second, whether or not those before have theirs.
   sudo pilotlight rehearse --server 10.77.0.1 --only tftp --file snponly.efi
   sudo pilotlight rehearse --server 10.77.0.1 --json | jq '.failures[]'
 
 Run it on another machine of the network, or in a network namespace, for it has
-port 67 to itself: DHCP is spoken as a relay at --from does, and the server wants
-a [[subnet]] that holds that address. All addresses are given back at the end. At
-most 12 transfers by TFTP are under way at once, unless each machine has an
-address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
+port 67 to itself: DHCP is spoken as a relay at --from does, and the server
+wants a [[subnet]] that holds that address. All addresses are given back at the
+end. At most 12 transfers by TFTP are under way at once, unless each machine has
+an address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
 machine failed, 1 if any did.")]
 pub struct Rehearse {
     /// The server's address in the network of the machines
