@@ -17,7 +17,7 @@ use pilotlight::tftp::desk::{Admit, Desk, Key, Limits};
 use pilotlight::tftp::wire::{self, Packet, Request};
 
 const CAPS: Caps = Caps { blksize: 1468, windowsize: WINDOW_LIMIT };
-const LIMITS: Limits = Limits { transfers: 12, per_address: 4, unanswered: 4 };
+const LIMITS: Limits = Limits { transfers: 12, per_address: 4, unanswered: 2000 };
 
 fuzz_target!(|input: &[u8]| {
     let mut desk = Desk::<()>::new(LIMITS);

@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::wire::{Accepted, Options};
+use super::wire::{self, Accepted, Options};
 
 /// What the client gets if it asks for no timeout (RFC 2349).
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ const STALL: Duration = Duration::from_millis(10);
 const STALLS: u8 = 100;
 /// RFC 1350.
 const BLOCK: u16 = 512;
+/// Bytes of the headers of IPv4 and UDP.
+const IP_UDP: usize = 28;
 
 /// What the server is ready to grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +249,12 @@ impl Transfer {
             self.unsent = Some(rest);
             self.due = now + STALL;
         }
+    }
+
+    /// Bytes of the first answer on the wire, with IP's and UDP's headers.
+    pub fn first_bytes(&self) -> usize {
+        let first = (self.span(1).end as usize).saturating_add(wire::DATA_HEAD);
+        IP_UDP + self.oack.as_ref().map_or(first, |oack| wire::oack(oack).len())
     }
 
     /// When [`Transfer::tick`] has something to do.

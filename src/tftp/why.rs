@@ -57,7 +57,7 @@ pub enum Why {
     Busy(usize),
     #[error("as many transfers as one address may have ({0}) are under way")]
     TooMany(usize),
-    #[error("{0} transfers of this address wait for their first acknowledgement: no more now")]
+    #[error("answers of {0} bytes to this address wait for a first acknowledgement: no more now")]
     Unanswered(usize),
     #[error("no transfer of this port's")]
     Stranger,
