@@ -447,3 +447,122 @@ fn pretended_clients_get_the_very_bytes() {
     let said = Failed::Error { code: 1, message: "no such file here".into() };
     assert_eq!(missing, [Err(said)]);
 }
+
+/// Block 8 makes the 16-bit number wrap behind half a megabyte; in lock-step and with windows that
+/// lie across the wrap and lose a block on either side of it.
+#[test]
+fn every_size_and_the_wrap_of_the_block_number() {
+    let server = server();
+    for (len, blksize, window, lose) in [
+        (0usize, 512, 1, 0),
+        (511, 512, 1, 0),
+        (512, 512, 1, 0),
+        (513, 512, 1, 0),
+        (8 * 65_536 + 3, 8, 1, 0),
+        (8 * 65_600, 8, 48, 0),
+        (8 * 65_600, 8, 48, 65_535),
+        (8 * 65_600, 8, 48, 20),
+    ] {
+        let got = Client::new().fetch(server.address, &len.to_string(), blksize, window, lose);
+        assert!(got == pattern(len), "{len} {blksize} {window} {lose}: {}", got.len());
+    }
+}
+
+#[test]
+fn every_window_with_a_loss_inside_it() {
+    let server = server();
+    std::thread::scope(|scope| {
+        for quarter in 0..4u16 {
+            let address = server.address;
+            scope.spawn(move || {
+                for window in (1..=64u16).filter(|w| w % 4 == quarter) {
+                    for lose in [window / 2 + 1, window + 1] {
+                        // Of the whole window's last block nothing is heard: the clock helps.
+                        let name = (8 * (4 * usize::from(window) + 2)).to_string();
+                        let got = Client::new().fetch(address, &name, 8, window, lose);
+                        assert!(got == pattern(name.parse().unwrap()), "{window}, lost {lose}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn block_sizes_by_rfc_2348() {
+    let server = server();
+    for (asked, taken) in [(7, 512), (8, 8), (1428, 1428), (65464, 65464), (65465, 65464)] {
+        let client = Client::new();
+        client.send(server.address, format!("\0\x01200000\0octet\0blksize\0{asked}\0").as_bytes());
+        let (mut packet, mut from) = client.receive();
+        if asked >= 8 {
+            assert_eq!(packet, format!("\0\x06blksize\0{taken}\0").as_bytes());
+            client.send(from, b"\0\x04\0\0");
+            (packet, from) = client.receive();
+        }
+        assert_eq!((packet.len(), &packet[..4]), (taken + 4, &[0, 3, 0, 1][..]), "{asked}");
+        assert_eq!(packet[4..], pattern(200_000)[..taken]);
+        client.send(from, b"\0\x05\0\0enough\0");
+    }
+}
+
+/// RFC 1123 section 4.2.3.1: the Sorcerer's Apprentice.
+#[test]
+fn a_duplicate_acknowledgement_sends_nothing_twice() {
+    let server = server();
+    let client = Client::new();
+    client.send(server.address, b"\0\x011500\0octet\0");
+    let (_, from) = client.receive();
+    for block in 1..=2u8 {
+        for _ in 0..5 {
+            client.send(from, &[0, 4, 0, block]);
+        }
+        assert_eq!(client.receive().0[..4], [0, 3, 0, block + 1]);
+    }
+    // All that came before this was read before it: a second block would be here first.
+    client.send(from, b"\0\x04\0\x03");
+    server.hears("1500 Started 512 1");
+    server.hears("1500 Done 1500");
+    client.0.set_nonblocking(true).unwrap();
+    assert_eq!(client.0.recv(&mut [0; 600]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+/// A request with a forged sender that asks for the most there is: what it brings its victim, in
+/// datagrams and in bytes. Without options it is 4 blocks of 512 (see above).
+#[test]
+fn a_forged_request_for_windows_brings_four_small_datagrams() {
+    let server = server();
+    let client = Client::new();
+    let rrq = b"\0\x011000000\0octet\0blksize\x0065464\0windowsize\x0064\0tsize\x000\0";
+    client.send(server.address, rrq);
+    let got: usize = (0..4).map(|_| client.receive().0.len()).sum();
+    assert!(got <= 4 * rrq.len(), "{got} bytes for {}", rrq.len());
+    server.hears("1000000 Started 65464 64");
+    server.hears("1000000 TimedOut { acknowledged: 0, bytes: 1000000, error: None }");
+    client.0.set_nonblocking(true).unwrap();
+    assert_eq!(client.0.recv(&mut [0; 600]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Who acknowledges nothing is answered no more at some point, in silence; others are.
+#[test]
+fn one_address_that_acknowledges_nothing_has_a_limit() {
+    let server = server();
+    let clients: Vec<Client> = (0..200).map(|_| Client::new()).collect();
+    for client in &clients {
+        client.send(server.address, b"\0\x011000\0octet\0");
+    }
+    let mut started = 0;
+    let heard: Vec<String> =
+        (0..200).map(|_| server.heard.recv_timeout(PATIENCE).unwrap()).collect();
+    for line in &heard {
+        match line.as_str() {
+            "1000 Started 512 1" => started += 1,
+            other => assert_eq!(other, "1000 Refused unanswered"),
+        }
+    }
+    assert!((100..=130).contains(&started), "{started} of 200: 64 kB of first blocks");
+    let other = UdpSocket::bind("127.0.0.2:0").unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    other.send_to(b"\0\x011000\0octet\0", server.address).unwrap();
+    assert_eq!(other.recv(&mut [0; 600]).unwrap(), 516);
+}
