@@ -373,8 +373,8 @@ mod tests {
             giaddr: to.giaddr,
             file: "snponly.efi".into(),
             options: vec![
-                (code::SERVER_ID, SERVER.octets().to_vec()),
-                (code::LEASE_TIME, 60u32.to_be_bytes().to_vec()),
+                (code::SERVER_ID, SERVER.octets()[..].into()),
+                (code::LEASE_TIME, 60u32.to_be_bytes()[..].into()),
             ],
             relay: None,
             limit: wire::MOST,
