@@ -17,7 +17,7 @@ mod reload;
 mod transfers;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -83,6 +83,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         tracing::warn!(target: "pilotlight", "{note}");
     }
     amiss(&config);
+    let limit = std::fs::read_to_string(NEIGHBOURS).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(warning) = crowded(&config, limit) {
+        tracing::warn!(target: "pilotlight", "{warning}");
+    }
     let interfaces = interfaces::find(&config.interfaces)?;
     // Handlers of the HTTP doors live on threads of their own; this one carries signals, the
     // reload and the watch.
@@ -95,6 +99,26 @@ fn amiss(config: &Config) {
     for error in config::check_disk(config).err().iter().flat_map(|e| &e.errors) {
         tracing::warn!(target: "pilotlight", "{error}");
     }
+}
+
+const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
+
+/// More addresses than this host's neighbour table has room for: the machines beyond it get their
+/// leases, by broadcast, and not one byte after that, which looks like anything but this.
+fn crowded(config: &Config, limit: Option<u64>) -> Option<String> {
+    let limit = limit.filter(|_| config.dhcp.mode == Mode::Full)?;
+    let size = |r: &std::ops::RangeInclusive<Ipv4Addr>| {
+        u64::from(u32::from(*r.end()).saturating_sub(u32::from(*r.start()))) + 1
+    };
+    let all: u64 = config.dhcp.subnets.iter().flat_map(|s| &s.ranges).map(size).sum();
+    (all > limit).then(|| {
+        format!(
+            "the ranges have {all} addresses, and this host talks to at most {limit} neighbours at \
+             once: for more machines than that `sysctl -w net.ipv4.neigh.default.gc_thresh3={}`, \
+             unless they are behind relays",
+            (2 * all).next_power_of_two()
+        )
+    })
 }
 
 async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> anyhow::Result<()> {
@@ -358,4 +382,24 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_table_that_is_too_small_is_told_of() {
+        let text = "[dhcp]\nmode = \"full\"\n[[subnet]]\nnetwork = \"10.0.0.0/20\"\n\
+                    range = [\"10.0.1.0-10.0.3.255\", \"10.0.5.0-10.0.6.255\"]\n";
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pilotlight.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(Some(&file)).unwrap().0;
+        assert_eq!(crowded(&config, Some(1280)), None);
+        assert_eq!(crowded(&config, None), None);
+        let said = crowded(&config, Some(1024)).unwrap();
+        assert!(said.contains("1280 addresses") && said.contains("gc_thresh3=4096"), "{said}");
+        assert_eq!(crowded(&Config::default(), Some(0)), None, "proxy mode has no ranges");
+    }
 }
