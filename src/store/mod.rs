@@ -5,8 +5,6 @@
 //! get, list, and a transaction that compares and sets.
 
 mod disk;
-#[cfg(test)]
-mod faults;
 mod memory;
 mod mirror;
 mod tree;
@@ -96,6 +94,9 @@ fn check(writes: &[Write]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod faults;
 
 #[cfg(test)]
 mod battery {

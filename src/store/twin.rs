@@ -48,6 +48,8 @@ struct State {
     suspect: [bool; 2],
     /// What went wrong, and when the next try is due.
     failed: Option<(Instant, Error)>,
+    /// Told already, and no commit has gone through since.
+    told: bool,
 }
 
 struct Live {
@@ -81,8 +83,9 @@ impl Twin {
         let twin = Twin { disk, pause, state: Mutex::default() };
         let mut state = twin.state();
         twin.restore(&mut state)?;
-        if let Some((_, e)) = &state.failed {
+        if let Some((_, e)) = state.failed.clone() {
             tracing::error!(target: "pilotlight", "the store can be read but not written: {e}");
+            state.told = true;
         }
         drop(state);
         Ok(twin)
@@ -101,9 +104,7 @@ impl Twin {
             state.failed = Some((Instant::now() + self.pause, e.clone()));
             return if state.live.is_some() { Ok(()) } else { Err(e) };
         }
-        if state.failed.take().is_some() {
-            tracing::warn!(target: "pilotlight", "{}: the store can be written again", self.disk.path(NAMES[0]));
-        }
+        state.failed = None;
         Ok(())
     }
 
@@ -155,7 +156,10 @@ impl Twin {
             match &sides[i].file {
                 Some(file) if alike && !state.suspect[i] => Ok(file.clone()),
                 Some(file) if sides[i].found.is_ok() && !state.suspect[i] => {
-                    self.say(i, &sides[i], newest, false);
+                    // Where they are equally new, what differs is in no use.
+                    if sequences[i] != newest {
+                        self.say(i, &sides[i], newest, false);
+                    }
                     let updated = update(&**file, &sides[i].bytes, &truth);
                     updated.map(|()| file.clone()).map_err(|(what, e)| {
                         state.suspect[i] = what == "sync";
@@ -341,7 +345,9 @@ impl Store for Twin {
         let tree = &mut self.ready(&mut state)?.tree;
         let next = tree.sequence() + 1;
         let Some(e) = self.attempt(&mut state, writes)? else { return Ok(()) };
-        tracing::warn!(target: "pilotlight", "{e}: trying again");
+        if !state.told {
+            tracing::warn!(target: "pilotlight", "{e}: trying again");
+        }
         self.restore(&mut state)?;
         // It may be whole on the one file that was synced, and is on both by now.
         if self.ready(&mut state)?.tree.sequence() == next {
@@ -353,6 +359,7 @@ impl Store for Twin {
                 // So that it can be read meanwhile.
                 let _ = self.restore(&mut state);
                 state.failed = Some((Instant::now() + self.pause, e.clone()));
+                state.told = true;
                 Err(e)
             }
         }
@@ -364,7 +371,12 @@ impl Twin {
     fn attempt(&self, state: &mut State, writes: &[Write]) -> Result<Option<Error>, Error> {
         let live = self.ready(state)?;
         let why = match live.tree.commit(writes) {
-            Ok(()) => return Ok(None),
+            Ok(()) => {
+                if std::mem::take(&mut state.told) {
+                    tracing::warn!(target: "pilotlight", "{}: the store takes changes again", self.disk.path(NAMES[0]));
+                }
+                return Ok(None);
+            }
             Err(Failed::Refused(e)) => return Err(e),
             Err(Failed::Broken(why)) => why,
         };
