@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # scripts/bench sources this and uses what it defines
 #
-# tftp   A file of 40 MB and a loader of 1 MB by TFTP against tftpd-hpa and atftpd, each with the
+# tftp   A file of 40 MB, and a loader of 1 MB (which ours keeps in memory), by TFTP against tftpd-hpa and atftpd, each with the
 #        settings that suit it best. Server and clients are two network namespaces with one cable
 #        between them and a processor each; the clients are ours, thousands from one thread.
 #          lock-step  one client, blksize 1428, a block for each acknowledgement; beside it the
@@ -83,7 +83,8 @@ serve_tftp() { # WHO
     case $1 in
         ours)
             mkdir -m 700 "$dir/state"
-            printf 'state-dir = "%s/state"\n[dhcp]\nmode = "off"\n[tftp]\ndir = "%s/files"\n' "$dir" "$dir" >"$dir/pilotlight.toml"
+            printf 'state-dir = "%s/state"\n[dhcp]\nmode = "off"\n[tftp]\ndir = "%s/files"\n[ipxe]\ndir = "%s/files"\n' \
+                "$dir" "$dir" "$dir" >"$dir/pilotlight.toml"
             server_side "$dir/server.log" "${limited[@]}" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml"
             until_true 20 grep -qsw ready "$dir/server.log" || die "pilotlight did not start: $dir/server.log"
             ;;
@@ -107,7 +108,7 @@ one_tftp() {
     rm -rf "$dir"
     make_dir "$dir" "$dir/files"
     head -c 40000000 /dev/urandom >"$dir/files/image"
-    head -c 1000000 /dev/urandom >"$dir/files/loader"
+    head -c 1000000 /dev/urandom >"$dir/files/snponly.efi"
     chmod -R a+rX "$dir/files"
     cable
     if [[ $who == blast ]]; then
@@ -127,8 +128,8 @@ one_tftp() {
         *-echo) get=(ping "$address:69" --size 1432 --count 28012) ;;
         lock-step-*) get+=(--name image) ;;
         window-*) get+=(--name image --windowsize 16) ;;
-        many-*) get+=(--name loader --at-once 200 --count 400) ;;
-        hall-*) get+=(--name loader --at-once 2000 --count 2000) ;;
+        many-*) get+=(--name snponly.efi --at-once 200 --count 400) ;;
+        hall-*) get+=(--name snponly.efi --at-once 2000 --count 2000) ;;
     esac
     before=$(spent)
     out=$(client_side timeout 300 "$udp_limit" "${get[@]}" 2>"$dir/client.log") || die "$row, $who: $(tail -n 1 "$dir/client.log")"
@@ -157,7 +158,8 @@ bench_tftp() {
             done
             note "$row, pair $i of $pairs: pilotlight ${wall[ours]} s (processor ${cpu[ours]} s), $peer ${wall[$peer]} s (${cpu[$peer]} s)${limit:+, $limit ${wall[$limit]} s}"
             ow+=("${wall[ours]}") pw+=("${wall[$peer]}") oc+=("${cpu[ours]}") pc+=("${cpu[$peer]}")
-            [[ -z $limit ]] || lw+=("${wall[$limit]}")
+            # What the sink was too slow for is lost, and does not count.
+            [[ -z $limit ]] || lw+=("$(calc "${wall[$limit]} * 40000000 / ${bytes[$limit]}")")
             case $row in
                 lock-step | window) ratio+=("$(calc "(${bytes[ours]} / ${wall[ours]}) / (${bytes[$peer]} / ${wall[$peer]})")") ;;
                 *) ratio+=("$(calc "(${bytes[ours]} / ${cpu[ours]}) / (${bytes[$peer]} / ${cpu[$peer]})")") ;;
@@ -168,8 +170,8 @@ bench_tftp() {
         c=$(printf '%s\n' "${oc[@]}" | stat_of) d=$(printf '%s\n' "${pc[@]}" | stat_of)
         r=$(printf '%s\n' "${ratio[@]}" | stat_of) e='-'
         [[ -z $limit ]] || e=$(printf '%s\n' "${lw[@]}" | stat_of)
-        table+=("$(printf '%-10s %-10s %9.3f %9.3f   %9.3f %9.3f   %6.2f (%s)  %s' "$row" "$peer" \
-            "${a%% *}" "${c%% *}" "${b%% *}" "${d%% *}" "${r%% *}" "${r#* }" "${limit:+$limit ${e%% *}}")")
+        table+=("$(printf '%-10s %-10s %9.3f %9.3f   %9.3f %9.3f   %6.2f (%s to %s)  %s' "$row" "$peer" \
+            "${a%% *}" "${c%% *}" "${b%% *}" "${d%% *}" "${r%% *}" "$(cut -d' ' -f2 <<<"$r")" "${r##* }" "${limit:+$limit ${e%% *}}")")
         bar "tftp-$row" "$(printf '%.2f' "${r%% *}")"
     done
     bar tftp-hall-failures "$failures"
