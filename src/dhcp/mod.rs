@@ -2,12 +2,12 @@
 //!
 //! `wire` reads a datagram, `decide` answers it. `lease` knows who has which address, by the ranges
 //! of `pool` and the time of `clock`; `probe` asks whether a stranger sits there, `rival` listens
-//! for another server. `serve` has the sockets, and `commit` puts the leases of all the requests
+//! for another server. `serve` has the sockets, and `disk` puts the leases of all the requests
 //! that wait on the disk in one transaction; only then their ACKs leave.
 
 pub mod clock;
-mod commit;
 pub mod decide;
+mod disk;
 pub mod lease;
 pub mod pool;
 pub mod probe;

@@ -5,7 +5,7 @@
 //! 2. All datagrams that wait are read and decided by one thread.
 //! 3. What promises nothing leaves at once: offers, NAKs, answers of proxy mode. An offer of an
 //!    address that is new to its client goes with a ping (see [`super::probe`]).
-//! 4. ACKs wait for their leases to be on the disk (see [`super::commit`], a thread of its own: the
+//! 4. ACKs wait for their leases to be on the disk (see [`super::disk`], a thread of its own: the
 //!    next requests are decided while the disk works).
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -26,8 +26,8 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::clock::{self, Clock};
-use super::commit::Queue;
 use super::decide::{self, Here, Outcome, Port, Silent, To};
+use super::disk::Queue;
 use super::lease::{Lease, Leases, TABLE};
 use super::probe::Probes;
 use super::rival;
