@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # scripts/bench sources this and uses what it defines
 #
-# tftp   A file of 40 MB, and a loader of 1 MB (which ours keeps in memory), by TFTP against tftpd-hpa and atftpd, each with the
-#        settings that suit it best. Server and clients are two network namespaces with one cable
+# tftp   A file of 40 MB, and a loader of 1 MB (which ours keeps in memory), by TFTP against
+#        tftpd-hpa and atftpd, each with the settings that suit it best. Server and clients are two network namespaces with one cable
 #        between them and a processor each; the clients are ours, thousands from one thread.
 #          lock-step  one client, blksize 1428, a block for each acknowledgement; beside it the
 #                     limit: datagrams of the same sizes to and fro without any TFTP
@@ -65,19 +65,7 @@ server_side() {
     # shellcheck disable=SC2016 # the inner shell is to expand these
     spawn "$log" sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' sh "$group" ip netns exec "$server" taskset -c 0 "$@"
 }
-client_side() { inside "$client" taskset -c 1 "$@"; }
-
-cable() {
-    space s
-    server=$space
-    space c
-    client=$space
-    ip -n "$server" link add boot0 type veth peer name card0 netns "$client"
-    ip -n "$server" address add "$address/24" dev boot0
-    ip -n "$client" address add 10.77.0.2/24 dev card0
-    ip -n "$server" link set boot0 up
-    ip -n "$client" link set card0 up
-}
+client_side() { inside "$load" taskset -c 1 "$@"; }
 
 serve_tftp() { # WHO
     case $1 in
@@ -112,9 +100,9 @@ one_tftp() {
     chmod -R a+rX "$dir/files"
     cable
     if [[ $who == blast ]]; then
-        spawn "$dir/sink.out" ip netns exec "$client" taskset -c 1 "$udp_limit" sink 10.77.0.2:4000
+        spawn "$dir/sink.out" ip netns exec "$load" taskset -c 1 "$udp_limit" sink 10.77.0.2:4000
         local sink=$spawned
-        until_true 5 listens "$client" udp 4000 || die "the sink does not listen"
+        until_true 5 listens "$load" udp 4000 || die "the sink does not listen"
         inside "$server" taskset -c 0 "$udp_limit" blast 10.77.0.2:4000 --size 1432 --count 28012 >/dev/null
         until_true 10 test -s "$dir/sink.out" || die "the sink heard nothing"
         end "$sink"
