@@ -756,7 +756,7 @@ fn uuid(value: &[u8]) -> Option<String> {
 /// `from MAC (uefi-x64) via eth1`.
 fn asked(request: &Request, here: &Here<'_>, firmware: Option<&Firmware>) -> String {
     // Room for all of it at once: this is made for every message.
-    let mut text = String::with_capacity(128);
+    let mut text = String::with_capacity(96);
     let for_ = match (request.kind, request.requested) {
         (Kind::Request | Kind::Decline, Some(a)) => Some(a),
         (Kind::Request, None) | (Kind::Release | Kind::Inform, _) => Some(request.ciaddr),
@@ -781,7 +781,7 @@ fn asked(request: &Request, here: &Here<'_>, firmware: Option<&Firmware>) -> Str
 
 /// `on ADDRESS to MAC via eth1: what it boots`.
 fn told(reply: &Reply, next: &Next, here: &Here<'_>) -> String {
-    let mut text = String::with_capacity(128);
+    let mut text = String::with_capacity(96);
     let _ = match reply.yiaddr.is_unspecified() {
         true => write!(text, "to {}", reply.mac),
         false => write!(text, "on {} to {}", reply.yiaddr, reply.mac),

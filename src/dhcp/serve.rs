@@ -26,16 +26,16 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::clock::{self, Clock};
-use super::decide::{self, Here, Outcome, Port, Silent, To};
+use super::decide::{self, Answer, Here, Next, Outcome, Port, Silent, To};
 use super::disk::Queue;
 use super::lease::{Lease, Leases, TABLE};
 use super::probe::Probes;
 use super::rival;
-use super::wire::{self, ReplyKind};
+use super::wire::{self, Reply, ReplyKind};
 use crate::config::{Config, Mode};
 use crate::ipxe;
-use crate::ledger::Ledger;
-use crate::model::{Interface, Mac, Why};
+use crate::ledger::{Handed, Ledger};
+use crate::model::{Event, Facts, Interface, Mac, Why};
 use crate::store::{self, Store};
 
 /// Datagrams read from one door before the others get their turn.
@@ -319,11 +319,34 @@ struct Letter {
     bytes: Vec<u8>,
 }
 
-/// An outcome that is to be told and sent.
+/// A reply that is to be remembered and sent. Small: hundreds of them wait for the disk at once.
 struct Waiting {
     door: usize,
-    from: SocketAddrV4,
-    outcome: Outcome,
+    to: SocketAddrV4,
+    ours: Ipv4Addr,
+    bytes: Vec<u8>,
+    facts: Facts,
+    events: Vec<Event>,
+    handed: Option<Option<Handed>>,
+    refused: Option<Silent>,
+    booting: bool,
+}
+
+impl Waiting {
+    fn new(door: usize, from: SocketAddrV4, facts: Facts, events: Vec<Event>, a: Answer) -> Self {
+        let to = match a.to {
+            To::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
+            To::Address(address) => address,
+            To::Source => from,
+        };
+        let refused = match a.next {
+            Next::Refused(why) => Some(why),
+            _ => None,
+        };
+        let (ours, bytes) = (a.reply.siaddr, wire::write(&a.reply));
+        let (handed, booting) = (a.handed, a.booting);
+        Waiting { door, to, ours, bytes, facts, events, handed, refused, booting }
+    }
 }
 
 fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>, mut poll: Poll) {
@@ -382,8 +405,14 @@ fn round(
                 bytes: bytes.to_vec(),
             })
         {
-            let w = Box::new(Waiting { door, from, outcome });
-            if promises(&w) { acks.push(w) } else { rest.push(w) }
+            let Outcome { facts, events, result } = outcome;
+            match result {
+                Ok(answer) => {
+                    let list = if promises(&answer.reply) { &mut acks } else { &mut rest };
+                    list.push(Box::new(Waiting::new(door, from, facts, events, *answer)));
+                }
+                Err(why) => silent(dhcp, &bound.doors[door], &facts, events, &why),
+            }
         }
     };
     let changes = {
@@ -416,14 +445,13 @@ fn round(
         tell(dhcp, &bound.doors[w.door], w);
     }
     for w in behind {
-        dhcp.ledger.refused("dhcp", Some(w.outcome.facts.mac), &Unsent::Behind, Timestamp::now());
+        dhcp.ledger.refused("dhcp", Some(w.facts.mac), &Unsent::Behind, Timestamp::now());
     }
 }
 
 /// Whether the reply gives an address for good: only from the disk.
-fn promises(w: &Waiting) -> bool {
-    let reply = w.outcome.result.as_ref().map(|answer| &answer.reply);
-    reply.is_ok_and(|r| r.kind == ReplyKind::Ack && !r.yiaddr.is_unspecified())
+fn promises(reply: &Reply) -> bool {
+    reply.kind == ReplyKind::Ack && !reply.yiaddr.is_unspecified()
 }
 
 fn one(
@@ -533,49 +561,43 @@ fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>) {
             Some(e) => {
                 let why = Unsent::NotKept(e.to_string());
                 let now = Timestamp::now();
-                dhcp.ledger.refused("dhcp", Some(w.outcome.facts.mac), &why, now);
+                dhcp.ledger.refused("dhcp", Some(w.facts.mac), &why, now);
             }
         },
     );
 }
 
-/// Remembers, logs and sends one outcome.
+/// An outcome that has no reply: remembered and logged.
+fn silent(dhcp: &Dhcp, door: &Door, facts: &Facts, events: Vec<Event>, why: &Silent) {
+    let (mac, now) = (facts.mac, Timestamp::now());
+    // In proxy mode every desktop of the network is heard; that is no timeline's matter.
+    if !why.is_everyday() {
+        for event in events {
+            dhcp.ledger.record(mac, event, now);
+        }
+    }
+    if let Silent::OtherServer(server) = why {
+        rival(dhcp, *server, &door.interface.name, &format!("{mac} took its offer"));
+    }
+    dhcp.ledger.refused("dhcp", Some(mac), why, now);
+}
+
+/// Remembers, logs and sends one reply.
 fn tell(dhcp: &Dhcp, door: &Door, w: Box<Waiting>) {
     let now = Timestamp::now();
-    let Waiting { from, outcome, .. } = *w;
-    let mac = outcome.facts.mac;
-    let answer = match outcome.result {
-        Ok(answer) => answer,
-        Err(why) => {
-            // In proxy mode every desktop of the network is heard; that is no timeline's matter.
-            if !why.is_everyday() {
-                for event in outcome.events {
-                    dhcp.ledger.record(mac, event, now);
-                }
-            }
-            if let Silent::OtherServer(server) = why {
-                rival(dhcp, server, &door.interface.name, &format!("{mac} took its offer"));
-            }
-            dhcp.ledger.refused("dhcp", Some(mac), &why, now);
-            return;
-        }
-    };
-    let bytes = wire::write(&answer.reply);
-    let to = match answer.to {
-        To::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
-        To::Address(address) => address,
-        To::Source => from,
-    };
+    let Waiting { facts, events, handed, refused, .. } = *w;
+    let mac = facts.mac;
     // Known before the reply leaves: the machine's next word may be quicker than we are.
-    dhcp.ledger.exchanged(outcome.facts, answer.handed, outcome.events, now);
-    let sent = send(door, &bytes, to, answer.reply.siaddr);
-    if let decide::Next::Refused(why) = &answer.next {
+    dhcp.ledger.exchanged(facts, handed, events, now);
+    let sent = send(door, &w.bytes, w.to, w.ours);
+    if let Some(why) = &refused {
         dhcp.ledger.refused("dhcp", Some(mac), why, now);
     }
     if let Err(e) = sent {
-        tracing::warn!(target: "pilotlight", mac = %mac, "DHCP reply to {to} by {}: {e}", door.interface.name);
+        let (to, name) = (w.to, &door.interface.name);
+        tracing::warn!(target: "pilotlight", mac = %mac, "DHCP reply to {to} by {name}: {e}");
     }
-    if answer.booting {
+    if w.booting {
         (dhcp.booting)(&door.interface.name, mac);
     }
 }

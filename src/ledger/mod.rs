@@ -62,6 +62,9 @@ pub struct Known {
     /// `dhcp::decide`).
     #[serde(skip)]
     pub handed: Option<Handed>,
+    /// The time under which it stands in the order of who was heard of.
+    #[serde(skip)]
+    ordered: Timestamp,
 }
 
 /// Our loader handed to a machine, and not yet seen at work by a request for its script.
@@ -396,19 +399,30 @@ impl State {
             && let Some((_, oldest)) = self.order.pop_first()
             && let Some(gone) = self.machines.remove(&oldest)
             && let Some(ip) = gone.facts.ip
+            && self.by_ip.get(&ip) == Some(&oldest)
         {
             self.by_ip.remove(&ip);
         }
-        let known = self.machines.entry(mac).or_insert_with(|| Known {
-            mac,
-            name: None,
-            facts: Facts::of(mac),
-            seen: now,
-            timeline: Vec::new(),
-            handed: None,
+        let order = &mut self.order;
+        let known = self.machines.entry(mac).or_insert_with(|| {
+            order.insert((now, mac));
+            Known {
+                mac,
+                name: None,
+                facts: Facts::of(mac),
+                seen: now,
+                timeline: Vec::new(),
+                handed: None,
+                ordered: now,
+            }
         });
-        self.order.remove(&(known.seen, mac));
-        self.order.insert((now, mac));
+        // A machine says many things in a second, and the second is exact enough to tell who was
+        // heard of longest ago.
+        if now.duration_since(known.ordered).unsigned_abs() >= Duration::from_secs(1) {
+            order.remove(&(known.ordered, mac));
+            order.insert((now, mac));
+            known.ordered = now;
+        }
         known.seen = now;
         known
     }
