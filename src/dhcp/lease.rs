@@ -526,7 +526,23 @@ impl Leases {
 
     fn insert(&mut self, lease: Lease, known: bool, source: Option<Source>) {
         let known = known || self.known.contains(&lease.mac);
-        self.forget(lease.address);
+        let address = lease.address;
+        let taken = |state| matches!(state, State::Offered | State::Bound);
+        let alike = |h: &&mut Held| {
+            let Held { live, known: k, source: s, lease: old } = &**h;
+            let same = (old.mac, *k, *s) == (lease.mac, known, source);
+            *live && same && taken(old.state) && taken(lease.state)
+        };
+        // An offer that becomes a lease, a lease that is renewed: nothing changes for the pools.
+        if let Some(held) = self.by_address.get_mut(&address).filter(alike) {
+            self.due.remove(&(held.lease.ends, address));
+            self.due.insert((lease.ends, address));
+            self.offers -= usize::from(held.lease.state == State::Offered);
+            self.offers += usize::from(lease.state == State::Offered);
+            held.lease = lease;
+            return;
+        }
+        self.forget(address);
         self.put(Held { live: lease.state != State::Released, known, source, lease });
     }
 
