@@ -19,7 +19,7 @@ const WAITING: usize = 8192;
 /// The pause after a transaction, as often as it lasted itself, and at most: a storm's transactions
 /// take an eighth of the time. The first after a pause does not wait.
 const PAUSE: u32 = 7;
-const PAUSE_LIMIT: Duration = Duration::from_millis(5);
+const PAUSE_LIMIT: Duration = Duration::from_millis(9);
 /// What could not be written is tried again after this long, if nobody asks before.
 const AGAIN: Duration = Duration::from_secs(1);
 
