@@ -175,18 +175,16 @@ fn a_lossy_link() {
             ("curl", "-sS --tftp-blksize 1428 -o OUT tftp://10.77.0.1//60001"),
             ("curl", "-sS --tftp-no-options -o OUT tftp://10.77.0.1//20480"),
             ("tftp", "-m octet 10.77.0.1 -c get 40000 OUT"),
-            ("atftp", "--option=windowsize=8 -g -r 200000 -l OUT 10.77.0.1"),
+            // Without options: it gives up at a second OACK, which RFC 2347 has it answer like the
+            // first, and a link that loses its acknowledgement brings one.
+            ("atftp", "-g -r 50000 -l OUT 10.77.0.1"),
         ] {
             scope.spawn(move || {
                 let len = words.rsplit([' ', '/']).find_map(|w| w.parse().ok()).unwrap();
                 let out = dir.join(format!("{name}-{len}"));
                 let mut command = far.there(name);
                 for word in words.split(' ') {
-                    command.arg(match word {
-                        "OUT" => out.to_str().unwrap().to_owned(),
-                        // One argument with a blank in it.
-                        word => word.replace("windowsize=", "windowsize "),
-                    });
+                    command.arg(if word == "OUT" { out.to_str().unwrap() } else { word });
                 }
                 let run = command.stdin(Stdio::null()).output().unwrap();
                 let said = String::from_utf8_lossy(&run.stderr);

@@ -23,6 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// Resends to a client that has never answered: with the first send, a forged request costs 4
 /// datagrams.
 const RESENDS_UNANSWERED: u8 = 3;
+/// No client repeats its request faster than this.
+const DOUBLED: Duration = Duration::from_millis(250);
 /// Resends without progress to a client that has answered.
 const RESENDS: u8 = 5;
 /// When a full socket is tried again, and how many times before it counts as a loss.
@@ -97,6 +99,8 @@ pub struct Transfer {
     stalls: u8,
     resent: u64,
     due: Instant,
+    /// When an unanswered client was last sent something.
+    spoke: Instant,
 }
 
 impl Transfer {
@@ -123,6 +127,7 @@ impl Transfer {
             stalls: 0,
             resent: 0,
             due: now + timeout,
+            spoke: now,
         };
         let first = transfer.outstanding();
         (transfer, first)
@@ -217,8 +222,18 @@ impl Transfer {
 
     /// The same request has come once more while nothing was acknowledged: its answer once more,
     /// one datagram for one datagram.
-    pub fn again(&self) -> Flight {
-        self.outstanding()
+    ///
+    /// Each answer counts as one of the resends, so that a forged request brings four datagrams
+    /// however often it is repeated: `None` once they are used up. And none for one that comes at
+    /// once: the network has doubled it, and atftp gives up at a second OACK.
+    pub fn again(&mut self, now: Instant) -> Option<Flight> {
+        if self.tries >= RESENDS_UNANSWERED || now < self.spoke + DOUBLED {
+            return None;
+        }
+        self.tries += 1;
+        self.spoke = now;
+        self.due = now + self.wait();
+        Some(self.outstanding())
     }
 
     /// The time has come, or not yet.
@@ -234,6 +249,7 @@ impl Transfer {
             return Step::End(End::TimedOut);
         }
         self.tries += 1;
+        self.spoke = now;
         if self.sent == 0 {
             self.due = now + self.wait();
             return Step::Send(Flight::Options);
@@ -573,7 +589,18 @@ mod tests {
                 datagrams += 1;
             }
             assert_eq!(datagrams, 4, "a forged request");
-            assert_eq!(t.again(), first, "one for one");
+            assert_eq!(t.again(t.due()), None, "and none more for asking again");
+
+            // Repeated, as often as it likes: four datagrams in all, whoever made us send them.
+            let (mut t, _) = Transfer::begin(1 << 30, &options, CAPS, start);
+            assert_eq!(t.again(start), None, "doubled on its way");
+            assert_eq!(t.again(start + DOUBLED), Some(first));
+            let due = t.due();
+            assert_eq!(t.tick(due), Step::Send(first));
+            let at = |n: u64| due + Duration::from_millis(n);
+            let repeated = (0..5000).filter(|n| t.again(at(*n)).is_some()).count();
+            assert_eq!(repeated, 1);
+            assert_eq!(t.tick(t.due()), Step::End(End::TimedOut));
         }
     }
 

@@ -149,12 +149,14 @@ impl<J> Desk<J> {
         let held: Vec<Key> = keys.filter(|key| self.live.contains_key(key)).collect();
         let mut ended = Vec::new();
         for key in held {
-            match self.live.get(&key) {
+            match self.live.get_mut(&key) {
                 Some(e) if e.ask != *ask => {
                     ended.extend(self.end(key).map(|e| (e, Seen::Replaced)));
                 }
                 Some(e) if !e.transfer.answered() => {
-                    return Admit::Again(key, e.transfer.again());
+                    let again = e.transfer.again(now);
+                    self.rearm(key);
+                    return again.map_or(Admit::Refused(Why::Repeated), |f| Admit::Again(key, f));
                 }
                 _ => {}
             }
@@ -387,7 +389,10 @@ mod tests {
     fn a_request_that_comes_twice() {
         let (mut desk, now) = (Desk::new(Limits::default()), Instant::now());
         let first = request(&mut desk, &ask(2, 2070, "a"), now).unwrap().0;
-        let twice = request(&mut desk, &ask(2, 2070, "a"), now);
+        let doubled = request(&mut desk, &ask(2, 2070, "a"), now);
+        assert_eq!(doubled, Err("repeated".into()), "by the network");
+        let later = now + Duration::from_millis(300);
+        let twice = request(&mut desk, &ask(2, 2070, "a"), later);
         assert_eq!(twice, Err("Blocks { first: 1, last: 1 }".into()), "nothing acknowledged yet");
         assert_eq!(desk.len(), 1);
         desk.ack(first, 1, now).unwrap();

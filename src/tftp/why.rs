@@ -59,6 +59,8 @@ pub enum Why {
     TooMany(usize),
     #[error("answers of {0} bytes to this address wait for a first acknowledgement: no more now")]
     Unanswered(usize),
+    #[error("the same request again, too soon or too often to be answered once more")]
+    Repeated,
     #[error("no transfer of this port's")]
     Stranger,
     #[error("an ERROR that belongs to no transfer: {0} {1}")]
@@ -87,6 +89,7 @@ impl crate::model::Why for Why {
             Why::Busy(_) => "busy",
             Why::TooMany(_) => "too-many",
             Why::Unanswered(_) => "unanswered",
+            Why::Repeated => "repeated",
             Why::Stranger => "stranger",
             Why::StrayError(..) => "stray-error",
             Why::Late => "late",
@@ -105,7 +108,8 @@ impl Why {
     /// may know nothing of them.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Why::Short(_) | Why::StrayError(..) | Why::Late | Why::Unanswered(_) => None,
+            Why::Short(_) | Why::StrayError(..) | Why::Late => None,
+            Why::Unanswered(_) | Why::Repeated => None,
             Why::Opcode(_) | Why::NotARequest(_) | Why::NotAnAnswer(_) => Some(Code::Illegal),
             Why::Write => Some(Code::Access),
             Why::Unended | Why::Mode(_) => Some(Code::Illegal),
