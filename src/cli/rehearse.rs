@@ -97,7 +97,7 @@ pub struct Rehearse {
     /// Another number, other transaction numbers and pauses
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     seed: u32,
-    /// Give no address back at the end
+    /// Give no address back at the end, which with --config is so anyway
     #[arg(long)]
     keep_leases: bool,
     /// For programs: one JSON object
@@ -187,7 +187,8 @@ impl Rehearse {
                 Step::Tftp => Only::Tftp,
             }),
             chain: self.chain,
-            keep_leases: self.keep_leases,
+            // A declared machine may be up: its lease is its own to give back.
+            keep_leases: self.keep_leases || self.config.is_some(),
             seed: self.seed,
             may_leave: self.i_own_this_network,
             source_per_machine: self.source_per_machine,

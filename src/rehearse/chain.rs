@@ -222,7 +222,7 @@ impl Hall {
             _ => self.from,
         };
         let machine = Machine { mac, address: leased.unwrap_or(self.from), firmware };
-        let mut http = Client::new(source);
+        let mut http = Client::new(source, self.options.server);
         let went = self.load(&machine, source, has.boot, &mut http).await;
         let now = self.begin.elapsed();
         if went.is_ok() {
@@ -385,7 +385,7 @@ impl Hall {
             return fetch::trusting(pem);
         }
         let url = format!("http://{}/ca.pem", self.options.server);
-        let body = Client::new(self.from).get(&url, Some(TEXT)).await?;
+        let body = Client::new(self.from, self.options.server).get(&url, Some(TEXT)).await?;
         fetch::trusting(&body.content)
     }
 

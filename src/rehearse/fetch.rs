@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -35,6 +35,8 @@ const BUFFER: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoFile {
     Url(String),
+    /// On another host than the server.
+    Elsewhere(String),
     Connect(String),
     Tls(String),
     Status(u16, String),
@@ -52,6 +54,7 @@ impl Why for NoFile {
     fn name(&self) -> &'static str {
         match self {
             NoFile::Url(_) => "url",
+            NoFile::Elsewhere(_) => "elsewhere",
             NoFile::Connect(_) => "connect",
             NoFile::Tls(_) => "tls",
             NoFile::Status(..) => "status",
@@ -70,6 +73,11 @@ impl fmt::Display for NoFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoFile::Url(url) => write!(f, "{url} is no address that can be fetched"),
+            NoFile::Elsewhere(host) => write!(
+                f,
+                "it is on {host}: a rehearsal asks its own server and nobody else, and goes no \
+                 further here"
+            ),
             NoFile::Connect(why) => write!(f, "no connection: {why}"),
             NoFile::Tls(why) => write!(f, "HTTPS: {why}"),
             NoFile::Status(status, url) => write!(f, "status {status} for {url}"),
@@ -130,6 +138,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 /// One machine's client.
 pub struct Client {
     from: Ipv4Addr,
+    server: Ipv4Addr,
     tls: Option<TlsConnector>,
     open: Option<(Url, Box<dyn Wire>)>,
     buffer: Vec<u8>,
@@ -160,9 +169,10 @@ pub fn trusting(pem: &[u8]) -> Result<TlsConnector, NoFile> {
 }
 
 impl Client {
-    /// Speaks from this address, which the interface need not have (IP_FREEBIND).
-    pub fn new(from: Ipv4Addr) -> Client {
-        Client { from, tls: None, open: None, buffer: Vec::new(), resent: 0 }
+    /// Speaks from this address, which the interface need not have (IP_FREEBIND), to this server
+    /// and nobody else: a mirror that a script names is no party to a rehearsal.
+    pub fn new(from: Ipv4Addr, server: Ipv4Addr) -> Client {
+        Client { from, server, tls: None, open: None, buffer: Vec::new(), resent: 0 }
     }
 
     pub fn trust(&mut self, tls: TlsConnector) {
@@ -215,14 +225,11 @@ impl Client {
 
     async fn connect(&self, url: &Url) -> Result<Box<dyn Wire>, NoFile> {
         let no = |e: io::Error| NoFile::Connect(plain(&e.to_string(), 120));
+        if url.host.parse() != Ok(self.server) {
+            return Err(NoFile::Elsewhere(plain(&url.host, 120)));
+        }
+        let to = SocketAddr::from((self.server, url.port));
         let open = async {
-            let to = match url.host.parse::<Ipv4Addr>() {
-                Ok(address) => SocketAddr::from((address, url.port)),
-                Err(_) => lookup_host((url.host.as_str(), url.port))
-                    .await?
-                    .find(SocketAddr::is_ipv4)
-                    .ok_or_else(|| io::Error::other("the name has no IPv4 address"))?,
-            };
             let socket = TcpSocket::new_v4()?;
             socket2::SockRef::from(&socket).set_freebind_v4(true)?;
             socket.bind(SocketAddr::from((self.from, 0)))?;
@@ -403,7 +410,7 @@ mod tests {
     }
 
     async fn get(all: Vec<&'static [u8]>, keep: Option<usize>) -> Result<Body, NoFile> {
-        Client::new(Ipv4Addr::LOCALHOST).get(&says(all), keep).await
+        Client::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST).get(&says(all), keep).await
     }
 
     #[tokio::test]

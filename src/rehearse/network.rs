@@ -5,7 +5,7 @@
 //! 1. to an address of this machine: what is sent there never leaves it; or
 //! 2. within a private network namespace: one that is not that of process 1, so that somebody has
 //!    made it on purpose; all of whose interfaces that are up are made of software and end in this
-//!    machine (loopback, veth, bridge, tap, dummy), so no card, VLAN, macvlan or tunnel; and
+//!    machine (loopback, veth, bridge, dummy), so no card, VLAN, macvlan, tap or tunnel; and
 //!    without a default route, so that it is no container with a way into the world.
 //!
 //! What is at the other end of a veth pair cannot be seen from here: a bridge there that has a
@@ -42,7 +42,7 @@ enum Because {
 }
 
 /// Kinds of interfaces that end in this machine.
-const SOFTWARE: &[&str] = &["veth", "bridge", "tun", "dummy", "ifb"];
+const SOFTWARE: &[&str] = &["veth", "bridge", "dummy", "ifb"];
 
 /// Whether a rehearsal with `server` stays within this machine.
 pub fn allowed(server: Ipv4Addr, facts: &Facts) -> Result<(), Foreign> {
@@ -116,6 +116,10 @@ const IFF_UP: u32 = 1;
 pub fn links(datagram: &[u8], up: &mut Vec<(String, Option<String>)>) -> bool {
     let mut rest = datagram;
     while let Some((len, kind)) = number::<4>(rest, 0).zip(number::<2>(rest, 4)) {
+        if kind as u16 == NLMSG_ERROR {
+            // What the kernel does not tell may lead anywhere.
+            up.push(("an interface that is not known".into(), None));
+        }
         if matches!(kind as u16, NLMSG_DONE | NLMSG_ERROR) {
             return true;
         }
@@ -166,7 +170,7 @@ pub fn has_default_route(table: &str) -> bool {
     table.lines().skip(1).any(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let zero = |at: usize| columns.get(at).is_some_and(|c| c.chars().all(|d| d == '0'));
-        columns.len() > 7 && zero(1) && zero(7)
+        columns.len() > 7 && (!zero(2) || (zero(1) && zero(7)))
     })
 }
 
