@@ -44,12 +44,20 @@ pub trait File: Debug + Send + Sync {
     fn forget(&self);
 }
 
-/// A folder of the file system.
-pub struct Folder(PathBuf);
+/// A folder of the file system, held for as long as this lives: the files in it come and go.
+pub struct Folder(PathBuf, #[expect(dead_code, reason = "held")] Option<Flock<fs::File>>);
 
 impl Folder {
-    pub fn new(dir: &Path) -> Folder {
-        Folder(dir.into())
+    /// # Errors
+    /// `WouldBlock`: another process has it. A file system that locks no folders is taken as it is,
+    /// for the files have locks of their own.
+    pub fn hold(dir: &Path) -> io::Result<Folder> {
+        let held = match Flock::lock(fs::File::open(dir)?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Some(held),
+            Err((_, Errno::EWOULDBLOCK)) => return Err(ErrorKind::WouldBlock.into()),
+            Err(_) => None,
+        };
+        Ok(Folder(dir.into(), held))
     }
 }
 

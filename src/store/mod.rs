@@ -83,7 +83,14 @@ pub trait Store: Send + Sync {
 
 /// The embedded store in `dir`, made if it is not there.
 pub fn open(dir: &Path) -> Result<Box<dyn Store>, Error> {
-    Ok(Box::new(Twin::open(disk::Folder::new(dir))?))
+    let folder = disk::Folder::hold(dir).map_err(|e| {
+        let path = dir.display().to_string();
+        match e.kind() {
+            std::io::ErrorKind::WouldBlock => Error::InUse { path },
+            _ => Error::Engine { path, why: e.to_string() },
+        }
+    })?;
+    Ok(Box::new(Twin::open(folder)?))
 }
 
 fn check(writes: &[Write]) -> Result<(), Error> {

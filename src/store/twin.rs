@@ -156,15 +156,16 @@ impl Twin {
             match &sides[i].file {
                 Some(file) if alike && !state.suspect[i] => Ok(file.clone()),
                 Some(file) if sides[i].found.is_ok() && !state.suspect[i] => {
+                    let updated = update(&**file, &sides[i].bytes, &truth);
+                    updated.map_err(|(what, e)| {
+                        state.suspect[i] = what == "sync";
+                        self.error(i, what, &e)
+                    })?;
                     // Where they are equally new, what differs is in no use.
                     if sequences[i] != newest {
                         self.say(i, &sides[i], newest, false);
                     }
-                    let updated = update(&**file, &sides[i].bytes, &truth);
-                    updated.map(|()| file.clone()).map_err(|(what, e)| {
-                        state.suspect[i] = what == "sync";
-                        self.error(i, what, &e)
-                    })
+                    Ok(file.clone())
                 }
                 _ => self.rebuild(i, &sides[i], &truth).inspect(|_| {
                     self.say(i, &sides[i], newest, state.suspect[i]);
