@@ -517,8 +517,9 @@ fn full(
                 return Err(Silent::NoRecord(asked));
             }
             // What it was offered or has, and nothing else: a client that could choose would end
-            // with the whole pool.
-            if record.is_some_and(|a| a != asked) && !reserved {
+            // with the whole pool. Offers are not written: one from before our start is void, too.
+            let its = record == Some(asked) || (record.is_none() && leases.offers_are_full());
+            if !its && !reserved {
                 return Ok(nak(request, reply, "the address is not the one you were offered"));
             }
             let hostname = request.hostname.clone();
@@ -595,7 +596,10 @@ fn to(request: &Request, ciaddr: Ipv4Addr) -> To {
 fn nak(request: &Request, reply: &mut Reply, why: &str) -> To {
     reply.kind = ReplyKind::Nak;
     reply.options.push((code::MESSAGE, why.as_bytes().into()));
-    echo_client(request, reply);
+    // RFC 2131 table 3 has nothing else in a NAK; RFC 6842 adds this.
+    if let Some(id) = &request.client_id {
+        reply.options.push((code::CLIENT_ID, id[..].into()));
+    }
     match request.is_relayed() {
         true => {
             // Section 4.3.2: the client has no address, so the relay must broadcast it.

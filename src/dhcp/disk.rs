@@ -20,6 +20,9 @@ const WAITING: usize = 8192;
 /// take an eighth of the time. The first after a pause does not wait.
 const PAUSE: u32 = 7;
 const PAUSE_LIMIT: Duration = Duration::from_millis(9);
+/// The lease clock's mark is made this often where nothing else is written: a host that starts anew
+/// goes on from there.
+const MARK: Duration = Duration::from_secs(300);
 /// What could not be written is tried again after this long, if nobody asks before.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -30,14 +33,21 @@ pub struct Queue<W> {
 }
 
 struct State<W> {
-    changes: Vec<Write>,
+    /// Only the newest state of each record is worth writing, which also bounds it.
+    changes: Changes,
     waiting: Vec<W>,
     closed: bool,
 }
 
+type Changes = BTreeMap<(&'static str, Vec<u8>), Write>;
+
+fn keyed(writes: Vec<Write>) -> impl Iterator<Item = ((&'static str, Vec<u8>), Write)> {
+    writes.into_iter().map(|w| ((w.table, w.key.clone()), w))
+}
+
 impl<W> Queue<W> {
     pub fn new() -> Queue<W> {
-        let state = State { changes: Vec::new(), waiting: Vec::new(), closed: false };
+        let state = State { changes: Changes::new(), waiting: Vec::new(), closed: false };
         Queue { state: Mutex::new(state), more: Condvar::new() }
     }
 
@@ -52,7 +62,7 @@ impl<W> Queue<W> {
             return Vec::new();
         }
         let mut state = self.state();
-        state.changes.extend(changes);
+        state.changes.extend(keyed(changes));
         let mut waiting = waiting.into_iter();
         let room = WAITING.saturating_sub(state.waiting.len());
         state.waiting.extend(waiting.by_ref().take(room));
@@ -69,40 +79,40 @@ impl<W> Queue<W> {
         mut mark: impl FnMut() -> Option<Write>,
         done: impl Fn(W, Option<&store::Error>),
     ) {
-        // What failed, by record: only the newest state of each is worth writing.
-        let mut kept: BTreeMap<(&'static str, Vec<u8>), Write> = BTreeMap::new();
+        let mut kept = Changes::new();
         let mut next = Instant::now();
         while let Some((changes, waiting)) = self.next(!kept.is_empty(), next) {
             let began = Instant::now();
+            kept.extend(changes);
             let mut all: Vec<Write> = std::mem::take(&mut kept).into_values().collect();
-            all.extend(changes);
             let leases = all.len();
             all.extend(mark());
             let result = store.commit(&all);
             next = Instant::now() + (began.elapsed() * PAUSE).min(PAUSE_LIMIT);
             if result.is_err() {
                 all.truncate(leases);
-                kept.extend(all.into_iter().map(|w| ((w.table, w.key.clone()), w)));
+                kept.extend(keyed(all));
             }
             for w in waiting {
                 done(w, result.as_ref().err());
             }
         }
+        if let Some(mark) = mark() {
+            // Without it the lease clock goes on from the mark before, which does no harm.
+            let _ = store.commit(&[mark]);
+        }
     }
 
-    /// What is there; waits for it, or where something is to be tried `again`, not for ever. `None`
-    /// if it is closed and there is nothing more.
-    fn next(&self, again: bool, not_before: Instant) -> Option<(Vec<Write>, Vec<W>)> {
+    /// What is there; waits for it, but not for ever: something is to be tried `again`, or the mark
+    /// to be made. `None` if it is closed and there is nothing more.
+    fn next(&self, again: bool, not_before: Instant) -> Option<(Changes, Vec<W>)> {
         let mut state = self.state();
         while state.changes.is_empty() && state.waiting.is_empty() {
             if state.closed {
                 return None;
             }
-            if !again {
-                state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let waited = self.more.wait_timeout(state, AGAIN);
+            let patience = if again { AGAIN } else { MARK };
+            let waited = self.more.wait_timeout(state, patience);
             let (back, time) = waited.unwrap_or_else(PoisonError::into_inner);
             state = back;
             if time.timed_out() {
@@ -187,7 +197,7 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), [("one", false), ("two", false), ("one", true)]);
         assert_eq!(store.get("lease", &[1]).unwrap(), Some(vec![2]), "the newest");
         assert_eq!(store.get("lease", &[2]).unwrap(), Some(vec![1]), "kept from the first");
-        assert_eq!(store.commits.load(Ordering::Relaxed), marks.get());
+        assert_eq!(store.commits.load(Ordering::Relaxed) + 1, marks.get(), "one more at the end");
     }
 
     #[test]

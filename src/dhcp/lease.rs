@@ -326,7 +326,7 @@ impl Leases {
     /// Binds `address` to the client for `time`, if it may have it.
     ///
     /// # Errors
-    /// [`Refused::NotYours`].
+    /// [`Refused::NotYours`]; and as [`Leases::offer`], where it is not the client's own yet.
     pub fn bind(
         &mut self,
         asker: &Asker,
@@ -337,9 +337,13 @@ impl Leases {
         now: Timestamp,
     ) -> Result<(), Refused> {
         self.sweep(now);
+        let asker = &Asker { known: asker.known || self.known.contains(&asker.mac), ..*asker };
         let mac = asker.mac;
         if !self.may_have(mac, address, subnet.network) {
             return Err(Refused::NotYours(address));
+        }
+        if !self.is_its_own(mac, address) {
+            self.room(asker, subnet.network)?;
         }
         let starts = match self.by_address.get(&address) {
             Some(h) if h.live && h.lease.mac == mac && h.lease.state == State::Bound => {
@@ -400,6 +404,11 @@ impl Leases {
         };
         self.rest(mac, address, State::InUse, now, after(now, REST), None);
         true
+    }
+
+    /// Whether offers are given that are not kept: whoever comes for one is taken at its word.
+    pub fn offers_are_full(&self) -> bool {
+        self.offers >= OFFERS
     }
 
     /// The client chose another server: our offer is void.
@@ -834,6 +843,23 @@ mod tests {
             l.bind(&who(18), offered, &s, HOUR, None, at(5)),
             Err(Refused::NotYours(offered))
         );
+    }
+
+    #[test]
+    fn nobody_comes_by_the_back_door() {
+        let s = subnet("10.0.0.10-10.0.0.13");
+        let mut l = declared(&s, vec![machine(1, None), machine(2, None)]);
+        let (a, b) = (bound(&mut l, &who(10), &s, 0).unwrap(), Ipv4Addr::new(10, 0, 0, 12));
+        bound(&mut l, &who(11), &s, 0).unwrap();
+        let refused = Err(Refused::Kept(s.network, 2));
+        assert_eq!(l.bind(&who(12), b, &s, HOUR, None, at(1)), refused, "without an offer");
+        // One that had an address and lost it to time is a stranger like others.
+        l.release(mac(10), a, at(2)).unwrap();
+        bound(&mut l, &who(13), &s, 3).unwrap();
+        assert_eq!(l.bind(&who(10), a, &s, HOUR, None, at(4)), refused);
+        let last = Ipv4Addr::new(10, 0, 0, 13);
+        assert_eq!(l.bind(&who(1), last, &s, HOUR, None, at(4)), Ok(()), "a declared one may");
+        sound(&l);
     }
 
     #[test]

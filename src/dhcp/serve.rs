@@ -225,6 +225,14 @@ pub struct Bound {
     ears: Vec<Ears>,
 }
 
+impl Bound {
+    /// Of any interface: two of ours on one network hear each other.
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        let all = self.doors.iter().flat_map(|d| &d.interface.addresses);
+        all.into_iter().any(|n| n.addr() == address)
+    }
+}
+
 /// Binds 67 and 4011 on each interface.
 pub fn bind(interfaces: &[Interface], mode: Mode) -> Result<Bound, Error> {
     let mut bound = Bound { doors: Vec::new(), ears: Vec::new() };
@@ -372,7 +380,7 @@ fn serve(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>, mut poll: Poll
                     let ears = &bound.ears[(i - ready.len()) / 2];
                     match (i - ready.len()) % 2 {
                         0 => again.extend(pinged(dhcp, ears, &mut probes)),
-                        _ => overheard(dhcp, ears),
+                        _ => overheard(dhcp, bound, ears),
                     }
                 }
             }
@@ -411,7 +419,7 @@ fn round(
                     let list = if promises(&answer.reply) { &mut acks } else { &mut rest };
                     list.push(Box::new(Waiting::new(door, from, facts, events, *answer)));
                 }
-                Err(why) => silent(dhcp, &bound.doors[door], &facts, events, &why),
+                Err(why) => silent(dhcp, bound, door, &facts, events, &why),
             }
         }
     };
@@ -532,8 +540,8 @@ fn pinged(dhcp: &Dhcp, ears: &Ears, probes: &mut Probes<Letter>) -> Vec<Letter> 
 }
 
 /// Reads what other servers say.
-fn overheard(dhcp: &Dhcp, ears: &Ears) {
-    let ours = |a: Ipv4Addr| ears.interface.addresses.iter().any(|n| n.addr() == a);
+fn overheard(dhcp: &Dhcp, bound: &Bound, ears: &Ears) {
+    let ours = |a: Ipv4Addr| bound.is_ours(a);
     let mut buffer = [0; DATAGRAM];
     for _ in 0..BATCH {
         let Ok(len) = nix::unistd::read(&ears.rival, &mut buffer) else { return };
@@ -559,6 +567,8 @@ fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>) {
         |w, why| match why {
             None => tell(dhcp, &bound.doors[w.door], w),
             Some(e) => {
+                let text = format!("no lease can be kept, and no DHCPACK leaves: {e}");
+                dhcp.ledger.alarm("leases-not-kept", "the store", text, Timestamp::now());
                 let why = Unsent::NotKept(e.to_string());
                 let now = Timestamp::now();
                 dhcp.ledger.refused("dhcp", Some(w.facts.mac), &why, now);
@@ -568,7 +578,14 @@ fn commit(dhcp: &Dhcp, bound: &Bound, queue: &Queue<Box<Waiting>>) {
 }
 
 /// An outcome that has no reply: remembered and logged.
-fn silent(dhcp: &Dhcp, door: &Door, facts: &Facts, events: Vec<Event>, why: &Silent) {
+fn silent(
+    dhcp: &Dhcp,
+    bound: &Bound,
+    door: usize,
+    facts: &Facts,
+    events: Vec<Event>,
+    why: &Silent,
+) {
     let (mac, now) = (facts.mac, Timestamp::now());
     // In proxy mode every desktop of the network is heard; that is no timeline's matter.
     if !why.is_everyday() {
@@ -576,8 +593,13 @@ fn silent(dhcp: &Dhcp, door: &Door, facts: &Facts, events: Vec<Event>, why: &Sil
             dhcp.ledger.record(mac, event, now);
         }
     }
-    if let Silent::OtherServer(server) = why {
-        rival(dhcp, *server, &door.interface.name, &format!("{mac} took its offer"));
+    if let Silent::OtherServer(server) = why
+        && !bound.is_ours(*server)
+    {
+        // A client's word, which anybody can make up: of a kind of its own, so that it hides nothing.
+        let name = &bound.doors[door].interface.name;
+        let text = rival::alarm(*server, name, &format!("{mac} took its offer"));
+        dhcp.ledger.alarm("other-dhcp-server-chosen", &server.to_string(), text, now);
     }
     dhcp.ledger.refused("dhcp", Some(mac), why, now);
 }

@@ -33,6 +33,10 @@ pub const ALARMS: usize = 200;
 /// second in the long run. Timelines have them all.
 const LINES: u64 = 50_000;
 const LINES_A_SECOND: u64 = 500;
+/// One that nothing is heard of any more is over.
+const ALARM_LIFE: SignedDuration = SignedDuration::from_secs(24 * 3600);
+/// Of one kind; more are not taken up.
+const ALARMS_ALIKE: usize = 64;
 /// One that goes on is in the log this often.
 const ALARM_AGAIN: SignedDuration = SignedDuration::from_secs(3600);
 /// Characters of what an alarm is about.
@@ -112,6 +116,8 @@ impl Lines {
     /// Whether `n` more may be written; and how many were not, since the last that were.
     fn take(&mut self, n: u64, now: Timestamp) -> Option<u64> {
         let millis = |f| u64::try_from(now.duration_since(f).as_millis()).unwrap_or(0);
+        // A clock that was set back starts the count anew.
+        self.filled = self.filled.map(|f| f.min(now));
         let since = self.filled.map_or(u64::MAX, millis);
         let more = since.saturating_mul(LINES_A_SECOND) / 1000;
         if more > 0 {
@@ -254,6 +260,12 @@ impl Ledger {
         let about = plain(about, ABOUT_LIMIT);
         let key = (name, about.clone());
         let again = state.alarms.contains_key(&key);
+        state.alarms.retain(|_, a| now.duration_since(a.last).abs() < ALARM_LIFE);
+        let alike = state.alarms.keys().filter(|(n, _)| *n == name).count();
+        if !again && alike >= ALARMS_ALIKE {
+            // Whoever makes up a thousand of them shall not hide the first.
+            return;
+        }
         if !again && state.alarms.len() >= ALARMS {
             let oldest = state.alarms.iter().min_by_key(|(_, a)| a.last).map(|(k, _)| k.clone());
             oldest.and_then(|k| state.alarms.remove(&k));
@@ -263,7 +275,7 @@ impl Ledger {
         let alarm = state.alarms.entry(key).or_insert(new);
         alarm.times += 1;
         alarm.last = now;
-        if again && now.duration_since(alarm.told) < ALARM_AGAIN {
+        if again && now.duration_since(alarm.told).abs() < ALARM_AGAIN {
             return;
         }
         alarm.told = now;
@@ -496,6 +508,9 @@ mod tests {
         assert_eq!(written(&mut lines, 1000, 1000), 499);
         assert_eq!(lines.take(2, at(500)), None, "a clock that goes back");
         assert_eq!(lines.take(2, at(2_000_000)), Some(503));
+        written(&mut lines, 2_000_000, LINES);
+        assert_eq!(lines.take(1, at(1_000)), None);
+        assert!(lines.take(1, at(2_000)).is_some(), "counted anew from where the clock is");
     }
 
     #[test]
@@ -506,10 +521,10 @@ mod tests {
             ledger.alarm("other-dhcp-server", &format!("{n:04}"), "text\n".into(), at(n));
         }
         let alarms = ledger.alarms();
-        assert_eq!((alarms.len(), alarms[0].about.as_str()), (ALARMS, "0200"));
-        ledger.alarm("other-dhcp-server", "0200", "text".into(), at(9000));
+        assert_eq!((alarms.len(), alarms[0].about.as_str()), (ALARMS_ALIKE, "0000"));
+        ledger.alarm("other-dhcp-server", "0000", "text".into(), at(9000));
         let first = &ledger.alarms()[0];
-        assert_eq!((first.times, first.first, first.last), (2, at(200), at(9000)));
+        assert_eq!((first.times, first.first, first.last), (2, at(0), at(9000)));
         assert_eq!(first.text, "text?");
     }
 
