@@ -75,7 +75,7 @@ impl Server {
             handed: self.handed.as_ref(),
             known: None,
             now: Timestamp::from_second(at).unwrap(),
-            lease_time: Timestamp::from_second(at).unwrap(),
+            lease_now: Timestamp::from_second(at).unwrap(),
         };
         let outcome = decide::decide(&self.config, &mut self.leases, &request, &here);
         if let Ok(answer) = &outcome.result
@@ -428,7 +428,7 @@ fn every_mutation_of_a_real_packet_is_answered_or_silent() {
             handed: s.handed.as_ref(),
             known: None,
             now: Timestamp::from_second(round as i64).unwrap(),
-            lease_time: Timestamp::from_second(round as i64).unwrap(),
+            lease_now: Timestamp::from_second(round as i64).unwrap(),
         };
         let outcome = decide::decide(&s.config, &mut s.leases, &request, &here);
         s.leases.take_changes();

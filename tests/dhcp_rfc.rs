@@ -94,7 +94,7 @@ impl Server {
             handed: None,
             known: None,
             now,
-            lease_time: now,
+            lease_now: now,
         };
         let outcome = decide::decide(&self.config, &mut self.leases, request, &here);
         for write in self.leases.take_changes() {

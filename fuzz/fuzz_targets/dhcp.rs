@@ -72,7 +72,7 @@ impl Server {
             handed: self.handed.get(&mac),
             known: self.known.get(&mac),
             now,
-            lease_time: now,
+            lease_now: now,
         };
         let outcome = decide::decide(&self.config, &mut self.leases, &request, &here);
         match outcome.result {

@@ -296,7 +296,7 @@ impl<'a> Tale<'a> {
             handed: self.handed.as_ref(),
             known: Some(&known),
             now: Timestamp::now(),
-            lease_time: Timestamp::now(),
+            lease_now: Timestamp::now(),
         };
         decide::decide(&config, &mut self.leases, request, &here)
     }

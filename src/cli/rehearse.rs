@@ -40,9 +40,10 @@ Examples:
 
 Run it on another machine of the network, or in a network namespace, for it has
 port 67 to itself: DHCP is spoken as a relay at --from does, and the server
-wants a [[subnet]] that holds that address. All addresses are given back at the
-end. At most 12 transfers by TFTP are under way at once, unless each machine has
-an address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
+wants a [[subnet]] that holds that address. Made-up machines that got an address
+give it back at the end; declared ones do not, for the real ones may be up. At
+most 12 transfers by TFTP are under way at once, unless each machine has an
+address of its own. Ctrl-C ends it with the table so far. Exit code 0 if no
 machine failed, 1 if any did.")]
 pub struct Rehearse {
     /// The server's address in the network of the machines

@@ -50,7 +50,7 @@ pub struct Here<'a> {
     pub known: Option<&'a Facts>,
     pub now: Timestamp,
     /// What the clock of the leases shows (see [`super::clock`]).
-    pub lease_time: Timestamp,
+    pub lease_now: Timestamp,
 }
 
 /// Where a reply goes (RFC 2131 section 4.1).
@@ -471,7 +471,7 @@ fn full(
     reply: &mut Reply,
     probe: &mut Option<Ipv4Addr>,
 ) -> Result<To, Silent> {
-    let (mac, now) = (request.mac, here.lease_time);
+    let (mac, now) = (request.mac, here.lease_now);
     let known = machine.is_some_and(Machine::is_one);
     let asker = Asker { mac, known, source: source(request) };
     let from = match (request.link, request.is_relayed()) {

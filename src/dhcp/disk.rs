@@ -16,8 +16,8 @@ use crate::store::{self, Store, Write};
 
 /// ACKs that wait for the disk at once; a client whose ACK does not come asks again after 4 s.
 const WAITING: usize = 8192;
-/// The pause after a transaction, as often as it lasted itself, and at most: a storm's transactions
-/// take an eighth of the time. The first after a pause does not wait.
+/// The pause after a transaction, as often as it lasted itself, and at most: where the disk
+/// is quick a storm's transactions take an eighth of the time. The first after a pause does not wait.
 const PAUSE: u32 = 7;
 const PAUSE_LIMIT: Duration = Duration::from_millis(9);
 /// The lease clock's mark is made this often where nothing else is written: a host that starts anew

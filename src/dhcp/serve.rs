@@ -489,7 +489,7 @@ fn one(
         handed: known.as_ref().and_then(|(_, handed)| handed.as_ref()),
         known: known.as_ref().map(|(facts, _)| facts),
         now,
-        lease_time: dhcp.book.clock.now(uptime()),
+        lease_now: dhcp.book.clock.now(uptime()),
     };
     Some(decide::decide(config, leases, &request, &here))
 }
@@ -547,14 +547,15 @@ fn overheard(dhcp: &Dhcp, bound: &Bound, ears: &Ears) {
         let Ok(len) = nix::unistd::read(&ears.rival, &mut buffer) else { return };
         if let Some(heard) = rival::read(&buffer[..len], &ours) {
             let what = format!("its {} went to {}", heard.what, heard.to);
-            rival(dhcp, heard.server, &ears.interface.name, &what);
+            rival(dhcp, "other-dhcp-server", heard.server, &ears.interface.name, &what);
         }
     }
 }
 
-fn rival(dhcp: &Dhcp, server: Ipv4Addr, interface: &str, what: &str) {
+/// Names another server, of which we know by `kind`.
+fn rival(dhcp: &Dhcp, kind: &'static str, server: Ipv4Addr, interface: &str, what: &str) {
     let text = rival::alarm(server, interface, what);
-    dhcp.ledger.alarm("other-dhcp-server", &server.to_string(), text, Timestamp::now());
+    dhcp.ledger.alarm(kind, &server.to_string(), text, Timestamp::now());
 }
 
 /// Step 4, on its own thread.
@@ -598,8 +599,7 @@ fn silent(
     {
         // A client's word, which anybody can make up: of a kind of its own, so that it hides nothing.
         let name = &bound.doors[door].interface.name;
-        let text = rival::alarm(*server, name, &format!("{mac} took its offer"));
-        dhcp.ledger.alarm("other-dhcp-server-chosen", &server.to_string(), text, now);
+        rival(dhcp, "other-dhcp-server-chosen", *server, name, &format!("{mac} took its offer"));
     }
     dhcp.ledger.refused("dhcp", Some(mac), why, now);
 }

@@ -322,10 +322,6 @@ impl Ledger {
         self.state().by_ip.get(&ip).copied()
     }
 
-    pub fn handed(&self, mac: Mac) -> Option<Handed> {
-        self.state().machines.get(&mac).and_then(|k| k.handed.clone())
-    }
-
     pub fn set_handed(&self, mac: Mac, handed: Option<Handed>, now: Timestamp) {
         self.state().known(mac, now).handed = handed;
     }
