@@ -149,10 +149,11 @@ fn a_lossy_link() {
         let ways = [(30_000, 0, 0), (100_000, 1428, 0), (300_000, 1428, 16), (8 * 2_000, 8, 64)];
         let mut gets: Vec<Get> = ways.iter().map(|w| get(server_at, w.0, w.1, w.2)).collect();
         gets.push(Get { probe: true, ..get(server_at, 300_000, 1468, 4) });
-        for got in fetched(gets) {
-            assert!(got.content == pattern(got.content.len()) && got.bytes > 0);
-            assert!(got.resent > 0, "the link is whole");
-        }
+        let got = fetched(gets);
+        assert!(got.iter().all(|g| g.content == pattern(g.content.len()) && g.bytes > 0));
+        // Of all together: the rules count every client's datagrams, so a single short transfer
+        // can slip between the losses.
+        assert!(got.iter().any(|g| g.resent > 0), "the link is whole");
         return;
     }
     if !in_a_namespace("a_lossy_link") {
