@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pilotlight::config::{
-    Config, Errors, Finding, Folder, Mode, Note, OwnCertificate, check_disk, load, parse,
+    Cache, Config, Errors, Finding, Folder, Mirror, Mode, Note, OwnCertificate, Verify, check_disk,
+    load, parse,
 };
+use pilotlight::model::Digest;
 use pilotlight::model::profile::{Answer, Source};
 use proptest::prelude::*;
 use serde_json::json;
@@ -164,12 +166,46 @@ fn the_example_is_what_it_says() {
     assert_eq!(c.ipxe.dir, Some(beside("loaders")));
     assert_eq!(c.ipxe.loaders, [("uefi-x64", "ipxe-amd64.efi".to_string())]);
     assert_eq!((&*c.menu.title, c.menu.timeout), ("Lab 3", Duration::from_secs(30)));
-    assert_eq!(c.folders, [Folder { name: "debian".into(), dir: "/srv/debian".into() }]);
+    assert_eq!(c.folders, [Folder { name: "images".into(), dir: "/srv/images".into() }]);
+    assert_eq!(c.http.pace, Some(40_000_000));
+    let cache = Cache {
+        dir: Some("/var/cache/pilotlight".into()),
+        limit: 50_000_000_000,
+        offline: false,
+        prefetch: true,
+    };
+    assert_eq!(c.cache, cache);
+    let mirror = Mirror {
+        name: "debian".into(),
+        urls: vec![
+            "https://ftp.debian.org/debian/".into(),
+            "https://mirror.example/debian/".into(),
+        ],
+        verify: Verify::Debian,
+        keys: vec!["/usr/share/keyrings/debian-archive-keyring.gpg".into()],
+        redirects: vec!["cdn.example".into(), "*.debian.org".into()],
+        pins: [("tools/memtest.bin".to_string(), Digest::sha256(b""))].into(),
+        private: false,
+        connections: 8,
+    };
+    assert_eq!(c.mirrors[0], mirror, "and not the catalogue's");
+    assert_eq!(
+        c.mirrors.iter().map(|m| &*m.name).collect::<Vec<_>>(),
+        ["debian", "debian-security"]
+    );
+
+    let p = c.profile("debian").unwrap();
+    assert_eq!((&*p.title, p.menu), ("Debian 12 (bookworm)", true));
+    assert!(p.args.starts_with("mirror/country=manual") && p.args.ends_with(" priority=medium"));
+    assert!(matches!(&p.kernel, Source::Mirror { mirror, .. } if mirror == "debian"));
 
     let p = c.profile("debian-12").unwrap();
-    let ours = |path: &str| Source::Ours { folder: "debian".into(), path: path.into() };
+    let ours = |path: &str| Source::Ours { folder: "images".into(), path: path.into() };
     assert_eq!((&*p.title, p.menu), ("Debian 12 (automatic)", true));
-    assert_eq!((&p.kernel, &p.initrds[..]), (&ours("linux"), &[ours("initrd.gz")][..]));
+    assert_eq!(
+        (&p.kernel, &p.initrds[..]),
+        (&ours("debian/linux"), &[ours("debian/initrd.gz")][..])
+    );
     assert_eq!(p.args, "auto=true priority=critical url={{ answers.preseed }}");
     assert_eq!(p.console.as_deref(), Some("ttyS0,115200"));
     let answer = Answer { name: "preseed".into(), template: beside("preseed.cfg") };
@@ -217,6 +253,35 @@ fn short_forms_mean_what_long_ones_do() {
     assert_eq!(uuid, Some("8d2f0c64-6f0e-4a57-9f5e-0d4a3c1b2e10"), "as iPXE writes it");
     let s = &good("[[subnet]]\nnetwork = \"10.0.0.0/24\"\nlease-time = \"2d\"\n").dhcp.subnets[0];
     assert_eq!(s.max_lease_time, s.lease_time, "no less than what all get");
+}
+
+#[test]
+fn a_kernel_comes_from_a_folder_or_a_mirror() {
+    let c = good(
+        "[http]\npace = \"1 MiB\"\n[[files]]\nname = \"f\"\ndir = \"f\"\n\
+         [[mirror]]\nname = \"m\"\nurls = \"http://127.0.0.1:8080/a\"\nprivate = true\n\
+         [[profile]]\nname = \"p\"\nkernel = \"m/dists/linux\"\ninitrd = \"f/initrd\"\n",
+    );
+    assert_eq!(c.http.pace, Some(1 << 20));
+    let m = c.mirror("m").unwrap();
+    assert_eq!(m.urls, ["http://127.0.0.1:8080/a/"], "with a slash behind it");
+    assert_eq!((m.verify, m.connections, m.private), (Verify::Plain, 8, true));
+    let p = &c.profiles[0];
+    assert_eq!(p.kernel, Source::Mirror { mirror: "m".into(), path: "dists/linux".into() });
+    assert_eq!(p.initrds, [Source::Ours { folder: "f".into(), path: "initrd".into() }]);
+    assert_eq!(c.cache_dir(), Path::new("/var/lib/pilotlight/cache"));
+}
+
+#[test]
+fn a_mirror_without_keys_is_noted() {
+    let text = "[[mirror]]\nname = \"m\"\nurls = \"http://h/\"\nverify = \"rpm\"\n\
+                [[mirror]]\nname = \"n\"\nurls = \"http://h/\"\n";
+    let said: Vec<String> = one(text).unwrap().1.iter().map(Note::to_string).collect();
+    assert_eq!(
+        said,
+        ["pilotlight.toml:4:10: without `keys` no signature is looked at: digests count from the \
+          mirror's own word on (name the files with its public keys: keys = [\"….gpg\"])"]
+    );
 }
 
 #[test]
@@ -415,6 +480,47 @@ fn what_is_named_is_looked_for() {
     symlink("linux", dir.path().join("debian/link")).unwrap();
     fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(lines(check_disk(&c)), Vec::<String>::new());
+}
+
+#[test]
+fn keys_of_mirrors_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("pilotlight.toml");
+    let text = "[cache]\ndir = \"cache\"\n\
+                [[mirror]]\nname = \"m\"\nurls = \"http://h/\"\nverify = \"sums\"\n\
+                keys = [\"gone.gpg\", \"binary.gpg\", \"armored.asc\", \"text.gpg\", \"big.gpg\"]\n";
+    let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    put("pilotlight.toml", text.as_bytes());
+    put("binary.gpg", b"\x99\x02\x0d\x04");
+    put("armored.asc", b"Key of M\n\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
+    put("text.gpg", b"-----BEGIN PGP SIGNATURE-----\n");
+    fs::File::create(dir.path().join("big.gpg")).unwrap().set_len((4 << 20) + 1).unwrap();
+    let (c, notes) = load(Some(&main)).unwrap();
+    assert_eq!(notes, [], "and no word of a cache that is not there yet");
+    let here = |at: &str, file: &str, said: &str| {
+        format!("{}:{at}: {} {said}", main.display(), dir.path().join(file).display())
+    };
+    let said = [
+        here(
+            "7:9",
+            "gone.gpg",
+            "cannot be read: there is no such file (a relative path is beside the file that names \
+             it)",
+        ),
+        here(
+            "7:50",
+            "text.gpg",
+            "holds no OpenPGP public key (`gpg --export KEY >FILE` writes one)",
+        ),
+        here(
+            "7:62",
+            "big.gpg",
+            "has more than 4 MiB (name files that hold the keys of this mirror only)",
+        ),
+    ];
+    assert_eq!(lines(check_disk(&c)), said);
+    put("cache", b"");
+    assert!(lines(check_disk(&c))[3].starts_with(&format!("{}:2:7: ", main.display())));
 }
 
 #[test]

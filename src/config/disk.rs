@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 
 use super::file::{FILE_LIMIT, parse};
 use super::report::{Errors, Finding, Note, Place, Source};
-use super::{Config, Folder};
+use super::{Config, Folder, catalog};
 use crate::model::profile;
 
 /// Files of the folder beside the main one.
 const FILES_LIMIT: usize = 1000;
 /// Bytes of all the files together.
 const TOTAL_LIMIT: usize = 64 << 20;
+/// Bytes of a file of keys: all of Debian's have some hundred kilobytes.
+const KEYRING_LIMIT: u64 = 4 << 20;
 
 /// Reads the configuration: `main`, then `*.toml` of the folder beside it, in the order of their
 /// names: `pilotlight.d/` for `pilotlight.toml`. Without `main` it is the default one.
@@ -42,7 +44,38 @@ pub fn load(main: Option<&Path>) -> Result<(Config, Vec<Note>), Errors> {
             break;
         }
     }
-    if errors.is_empty() { parse(&files) } else { Err(errors) }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (mut config, mut notes) = parse(&files)?;
+    find_keys(&mut config, &mut notes);
+    Ok((config, notes))
+}
+
+/// Of a mirror from the catalogue only those keys stay that are on this machine, and where none is,
+/// a note says what brings them.
+fn find_keys(config: &mut Config, notes: &mut Vec<Note>) {
+    for m in &mut config.mirrors {
+        let Some(place) = config.places.0.get(&format!("catalog/{}", m.name)) else { continue };
+        let Some(known) = catalog::mirror(&m.name).filter(|k| !k.keys.is_empty()) else { continue };
+        m.keys.retain(|key| key.is_file());
+        if m.keys.is_empty() {
+            let message = format!(
+                "no key of the mirror {} is on this machine: digests count from the mirror's own \
+                 word on",
+                m.name
+            );
+            // Another distribution's package need not exist here.
+            let entry = catalog::entry_with(&m.name).map_or("NAME", |e| &e.name);
+            let hint = format!(
+                "the package {} brings them where there is one; else save the file with them, and \
+                 declare a [[mirror]] of that name with keys = [\"FILE\"], as \
+                 `pilotlight catalog {entry}` prints it",
+                known.package
+            );
+            notes.push(Finding::new(place.clone(), message, hint));
+        }
+    }
 }
 
 fn more(main: &Path, errors: &mut Errors) -> Vec<PathBuf> {
@@ -122,8 +155,16 @@ fn hint_of(e: &io::Error) -> &'static str {
     }
 }
 
+/// Whether this begins as OpenPGP public keys do: armored (RFC 9580 section 6.2), or with the
+/// header of a packet of type 6 (section 4.2) in its old form or its new one.
+fn is_keyring(bytes: &[u8]) -> bool {
+    const ARMOR: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
+    matches!(bytes.first(), Some(0x98..=0x9b | 0xc6))
+        || bytes.windows(ARMOR.len()).any(|w| w == ARMOR)
+}
+
 /// Looks at everything on the disk that the configuration names: folders, kernels and initrds in
-/// them, answer templates, certificates. Loaders are not looked for here, since most are embedded;
+/// them, answer templates, certificates, keys of mirrors. Loaders are not looked for here, since most are embedded;
 /// templates are not read, since only rendering tells.
 ///
 /// # Errors
@@ -146,6 +187,14 @@ pub fn check_disk(config: &Config) -> Result<(), Errors> {
     let mut folders: Vec<(&Folder, PathBuf)> = Vec::new();
     for f in &config.folders {
         folders.extend(look.folder(&format!("files/{}", f.name), &f.dir).map(|real| (f, real)));
+    }
+    for m in &config.mirrors {
+        for (n, key) in m.keys.iter().enumerate() {
+            look.keyring(&format!("mirror/{}/key/{n}", m.name), key);
+        }
+    }
+    if let Some(dir) = config.cache.dir.as_ref().filter(|dir| dir.exists()) {
+        look.folder("cache", dir);
     }
     for p in &config.profiles {
         let key = |what: &str| format!("profile/{}/{what}", p.name);
@@ -209,6 +258,25 @@ impl Look<'_> {
             }
             Ok(_) => {}
             Err(e) => self.unreadable(key, path, &e),
+        }
+    }
+
+    /// A file of public keys, as far as its first bytes tell.
+    fn keyring(&mut self, key: &str, path: &Path) {
+        let Some(file) = self.file(key, path) else { return };
+        let mut bytes = Vec::new();
+        match file.take(KEYRING_LIMIT + 1).read_to_end(&mut bytes) {
+            Err(e) => self.unreadable(key, path, &e),
+            Ok(_) if bytes.len() as u64 > KEYRING_LIMIT => {
+                let message =
+                    format!("{} has more than {} MiB", path.display(), KEYRING_LIMIT >> 20);
+                self.err(key, message, "name files that hold the keys of this mirror only");
+            }
+            Ok(_) if !is_keyring(&bytes) => {
+                let message = format!("{} holds no OpenPGP public key", path.display());
+                self.err(key, message, "`gpg --export KEY >FILE` writes one");
+            }
+            Ok(_) => {}
         }
     }
 

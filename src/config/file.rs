@@ -10,19 +10,22 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::catalog::{self, Entry};
+use super::mirrors;
 use super::report::{Errors, Note};
 use super::subnet::{self, subnet};
 use super::walk::{Schema, Spot, TOP, Table, Val, Walk, quoted};
 use super::words::{self, LINE_LIMIT, TITLE_LIMIT};
 use super::{
-    Config, Dhcp, Folder, Http, Ipxe, LOCAL_DISK, Menu, Mode, OwnCertificate, Places, Subnet, Tftp,
-    Tls,
+    Config, Dhcp, Folder, Http, Ipxe, LOCAL_DISK, Menu, Mirror, Mode, OwnCertificate, Places,
+    Subnet, Tftp, Tls,
 };
 use crate::model::profile::{Answer, Source};
 use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
@@ -34,6 +37,8 @@ pub const FILE_LIMIT: usize = 8 << 20;
 const ALL_SYNTAX_LIMIT: usize = 256 << 10;
 /// No time at all would be a menu that waits for ever, and a day is as good as that.
 const MENU_TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+/// A slower client would not end in a day, and no card is faster.
+const PACE: RangeInclusive<u64> = 100_000..=100_000_000_000;
 
 /// All the keys there are. A table that is not here has keys of the user's own.
 const SCHEMA: Schema = &[
@@ -50,6 +55,8 @@ const SCHEMA: Schema = &[
             "ipxe",
             "menu",
             "files",
+            "cache",
+            "mirror",
             "profile",
             "machine",
         ],
@@ -73,14 +80,22 @@ const SCHEMA: Schema = &[
     ),
     ("[[subnet.option]]", &["code", "string", "ip", "u8", "u16", "u32", "bool", "hex"]),
     ("[tftp]", &["dir"]),
-    ("[http]", &["port", "https-port", "admin"]),
+    ("[http]", &["port", "https-port", "admin", "pace"]),
     ("[tls]", &["enabled", "certificate", "key", "root", "names"]),
     ("[ipxe]", &["dir", "loaders"]),
     ("[menu]", &["title", "timeout"]),
     ("[[files]]", &["name", "dir"]),
+    ("[cache]", &["dir", "limit", "offline", "prefetch"]),
+    (
+        "[[mirror]]",
+        &["name", "urls", "verify", "keys", "redirects", "pin", "private", "connections"],
+    ),
     (
         "[[profile]]",
-        &["name", "title", "menu", "kernel", "initrd", "args", "console", "answers", "vars"],
+        &[
+            "name", "title", "menu", "install", "kernel", "initrd", "args", "console", "answers",
+            "vars",
+        ],
     ),
     (
         "[[machine]]",
@@ -92,7 +107,8 @@ const SCHEMA: Schema = &[
 ];
 
 /// Reads a configuration out of its files' texts, in order. The paths are for messages and for
-/// what relative paths are beside; nothing is opened.
+/// what relative paths are beside; nothing is opened. So mirrors out of the catalogue name all the
+/// places where their keys may be; [`super::load`] keeps those where they are.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the files.
@@ -161,8 +177,11 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
     let (mut dhcp, mode_at) = dhcp(w, top, default.dhcp);
     let (subnets, sound) = subnets(w, top);
     let (folders, folder_names) = folders(w, top);
-    let (profiles, profile_names) = profiles(w, top, &folder_names);
-    let (machines, reserved) = machines(w, top, &profile_names);
+    let (mut mirrors, mirror_names) = mirrors::mirrors(w, top, &folder_names);
+    let homes = Homes { folders: folder_names, mirrors: mirror_names };
+    let (profiles, offers, installed) = profiles(w, top, &homes);
+    mirrors.extend(installed);
+    let (machines, reserved) = machines(w, top, &offers);
     if sound {
         of_mode(w, dhcp.mode, mode_at, &subnets, reserved.is_empty());
         reservations(w, &subnets, &reserved);
@@ -178,8 +197,10 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
         ipxe: ipxe(w, top),
         menu: menu(w, top, default.menu),
         folders,
+        cache: mirrors::cache(w, top, default.cache),
+        mirrors,
         profiles,
-        machines,
+        machines: machines.into(),
         sources: Vec::new(),
         places: Places::default(),
     }
@@ -248,7 +269,7 @@ fn tftp(w: &mut Walk<'_>, top: &Table<'_>) -> Tftp {
 }
 
 /// A path whose place is remembered, since the disk will be asked about it.
-fn kept(w: &mut Walk<'_>, t: &Table<'_>, key: &str, place: &str) -> Option<PathBuf> {
+pub fn kept(w: &mut Walk<'_>, t: &Table<'_>, key: &str, place: &str) -> Option<PathBuf> {
     let path = t.path(w, key)?;
     w.keep(place.to_string(), path.at);
     Some(path.value)
@@ -259,6 +280,7 @@ fn http(w: &mut Walk<'_>, top: &Table<'_>, default: Http) -> Http {
     let port = t.whole::<u16>(w, "port", 1..=65535);
     let https = t.whole::<u16>(w, "https-port", 1..=65535);
     let http = Http {
+        pace: t.size(w, "pace", "/s", PACE).map(|p| p.value),
         port: port.map_or(default.port, |p| p.value),
         https_port: https.map_or(default.https_port, |p| p.value),
         admin: match t.text(w, "admin") {
@@ -373,11 +395,24 @@ fn title<'a>(w: &mut Walk<'_>, t: &Table<'a>) -> Option<Val<&'a str>> {
 }
 
 /// Names that are taken, and where.
-type Names<'a> = HashMap<&'a str, Spot>;
+pub type Names<'a> = HashMap<&'a str, Spot>;
+
+/// Where a kernel can be: names of folders and of mirrors.
+struct Homes<'a> {
+    folders: Names<'a>,
+    mirrors: Names<'a>,
+}
+
+/// What a machine can be given: the names of the profiles, and what each of them takes from the
+/// catalogue.
+struct Offers<'a> {
+    names: Names<'a>,
+    installs: HashMap<&'a str, &'static Entry>,
+}
 
 /// The name of a table, unique among its kind. One that is wrong is taken, too: what refers to it
 /// is not told that there is no such thing.
-fn name<'a>(
+pub fn name<'a>(
     w: &mut Walk<'_>,
     t: &Table<'a>,
     kind: &str,
@@ -408,40 +443,72 @@ fn folders<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> (Vec<Folder>, Names<'a>) {
     (found, names)
 }
 
+/// The profiles, what machines can name of them, and the mirrors that they have from the catalogue.
 fn profiles<'a>(
     w: &mut Walk<'_>,
     top: &Table<'a>,
-    folders: &Names<'_>,
-) -> (Vec<Profile>, Names<'a>) {
-    let (mut found, mut names) = (Vec::new(), Names::new());
+    homes: &Homes<'_>,
+) -> (Vec<Profile>, Offers<'a>, Vec<Mirror>) {
+    let (mut found, mut names, mut mirrors) = (Vec::new(), Names::new(), Vec::new());
+    let mut installs = HashMap::new();
     for t in top.tables(w, "profile", "[[profile]]") {
         let name = name(w, &t, "profile", &mut names);
         if let Some(n) = name.filter(|n| n.value == LOCAL_DISK) {
             let message = format!("no profile can be called {}", quoted(LOCAL_DISK));
             w.err(n.at, message, "that name stands for a machine's own disk; take another");
         }
-        found.extend(profile(w, &t, name, folders));
+        let install = install(w, &t, homes);
+        if let Some(entry) = install {
+            mirrors::from_catalog(w, entry, &homes.mirrors, &mut mirrors);
+            installs.extend(name.map(|n| (n.value, entry.value)));
+        }
+        found.extend(profile(w, &t, name, homes, install));
     }
-    (found, names)
+    (found, Offers { names, installs }, mirrors)
+}
+
+/// The entry of the catalogue that a profile names.
+fn install(w: &mut Walk<'_>, t: &Table<'_>, homes: &Homes<'_>) -> Option<Val<&'static Entry>> {
+    let v = t.text(w, "install")?;
+    for key in ["kernel", "initrd"].into_iter().filter(|key| t.has(key)) {
+        let message = format!("`{key}` is given beside `install`, which brings its own");
+        w.err(t.key_at(key), message, "leave one of them out");
+    }
+    let Some(value) = catalog::entry(v.value) else {
+        let known = catalog::all().entries.iter().map(|e| e.name.as_str());
+        let hint = match w.nearest(v.value, known, "") {
+            near if near.is_empty() => "`pilotlight catalog` lists what there is".to_string(),
+            near => format!("{near} `pilotlight catalog` lists them"),
+        };
+        w.err(v.at, format!("the catalogue has no {}", quoted(v.value)), hint);
+        return None;
+    };
+    for mirror in &value.mirrors {
+        if let Some(folder) = homes.folders.get(mirror.as_str()) {
+            let (what, mirror) = (quoted(v.value), quoted(mirror));
+            let message =
+                format!("{what} comes from the mirror {mirror}, and a folder is called so");
+            w.clash(v.at, *folder, message, "give the folder another name");
+        }
+    }
+    Some(Val { value, at: v.at })
 }
 
 fn profile(
     w: &mut Walk<'_>,
     t: &Table<'_>,
     name: Option<Val<&str>>,
-    folders: &Names<'_>,
+    homes: &Homes<'_>,
+    install: Option<Val<&Entry>>,
 ) -> Option<Profile> {
-    t.missing(w, "kernel", "write kernel = \"FOLDER/path\", or a URL");
     let key = name.map_or(String::new(), |n| format!("profile/{}", n.value));
-    let kernel = t.text(w, "kernel").and_then(|v| {
-        w.keep(format!("{key}/kernel"), v.at);
-        source(w, "kernel", v, folders)
-    });
-    let mut initrds = Vec::new();
-    for (n, v) in t.texts(w, "initrd").into_iter().enumerate() {
-        w.keep(format!("{key}/initrd/{n}"), v.at);
-        initrds.extend(source(w, "initrd", v, folders));
-    }
+    let entry = install.map(|i| i.value);
+    let (kernel, initrds) = match entry {
+        Some(entry) => {
+            (mirrored(&entry.kernel), entry.initrd.iter().flat_map(|i| mirrored(i)).collect())
+        }
+        None => sources(w, t, &key, homes),
+    };
     let title = title(w, t);
     let args = t.text(w, "args");
     let args = args.and_then(|v| w.check(v, |s| words::line("`args`", s, LINE_LIMIT)));
@@ -458,19 +525,23 @@ fn profile(
         w.note(name.at, message, "menu = true offers it to everybody on the network");
     }
     w.keep(key.clone(), name.at);
-    for (what, value) in [("title", title), ("args", args)] {
-        if let Some(v) = value {
-            w.keep(format!("{key}/{what}"), v.at);
+    let install_at = install.map(|i| i.at);
+    let args_at = args.map(|a| a.at).or(install_at);
+    for (what, at) in [("title", title.map(|t| t.at)), ("args", args_at), ("install", install_at)] {
+        if let Some(at) = at {
+            w.keep(format!("{key}/{what}"), at);
         }
     }
     let place = w.place(t.at);
+    // What the user appends comes last: of two arguments that say the same, the last one counts.
+    let args = [entry.map_or("", |e| &e.args), args.map_or("", |v| v.value)];
     Some(Profile {
         name: name.value.to_string(),
-        title: title.map_or(name.value, |v| v.value).to_string(),
+        title: title.map_or(entry.map_or(name.value, |e| &e.title), |v| v.value).to_string(),
         menu: menu.unwrap_or(answers.is_empty()),
         kernel: kernel?,
         initrds,
-        args: args.map_or("", |v| v.value).to_string(),
+        args: args.join(" ").trim().to_string(),
         answers,
         console: console.map(|v| v.value.to_string()),
         vars,
@@ -478,18 +549,51 @@ fn profile(
     })
 }
 
-/// A kernel or an initrd whose folder is declared.
-fn source(w: &mut Walk<'_>, key: &str, v: Val<&str>, folders: &Names<'_>) -> Option<Source> {
-    let found = w.check(v, |s| words::source(key, s))?.value;
-    if let Source::Ours { folder, .. } = &found
-        && !folders.contains_key(folder.as_str())
-    {
-        let hint = format!("declare a [[files]] with name = {}", quoted(folder));
-        let hint = w.nearest(folder, folders.keys().copied(), hint);
-        w.err(v.at, format!("there is no folder {}", quoted(folder)), hint);
-        return None;
+/// Kernel and initrds as the profile names them itself.
+fn sources(
+    w: &mut Walk<'_>,
+    t: &Table<'_>,
+    key: &str,
+    homes: &Homes<'_>,
+) -> (Option<Source>, Vec<Source>) {
+    if !t.has("install") {
+        let hint =
+            "write kernel = \"NAME/path\", or a URL, or install = \"debian-12\" and the like";
+        t.missing(w, "kernel", hint);
     }
-    Some(found)
+    let kernel = t.text(w, "kernel").and_then(|v| {
+        w.keep(format!("{key}/kernel"), v.at);
+        source(w, "kernel", v, homes)
+    });
+    let mut initrds = Vec::new();
+    for (n, v) in t.texts(w, "initrd").into_iter().enumerate() {
+        w.keep(format!("{key}/initrd/{n}"), v.at);
+        initrds.extend(source(w, "initrd", v, homes));
+    }
+    (kernel, initrds)
+}
+
+/// A path of the catalogue: `MIRROR/path`.
+fn mirrored(text: &str) -> Option<Source> {
+    let (mirror, path) = text.split_once('/')?;
+    Some(Source::Mirror { mirror: mirror.into(), path: path.into() })
+}
+
+/// A kernel or an initrd whose folder or mirror is declared.
+fn source(w: &mut Walk<'_>, key: &str, v: Val<&str>, homes: &Homes<'_>) -> Option<Source> {
+    let found = w.check(v, |s| words::source(key, s))?.value;
+    let Source::Ours { folder: home, path } = found else { return Some(found) };
+    if homes.folders.contains_key(home.as_str()) {
+        return Some(Source::Ours { folder: home, path });
+    }
+    if homes.mirrors.contains_key(home.as_str()) {
+        return Some(Source::Mirror { mirror: home, path });
+    }
+    let hint = format!("declare a [[files]] or a [[mirror]] with name = {}", quoted(&home));
+    let known = homes.folders.keys().chain(homes.mirrors.keys());
+    let hint = w.nearest(&home, known.copied(), hint);
+    w.err(v.at, format!("there is no folder and no mirror {}", quoted(&home)), hint);
+    None
 }
 
 fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
@@ -509,7 +613,7 @@ fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
 fn machines(
     w: &mut Walk<'_>,
     top: &Table<'_>,
-    profiles: &Names<'_>,
+    offers: &Offers<'_>,
 ) -> (Vec<Machine>, Vec<Val<Ipv4Addr>>) {
     let (mut found, mut names) = (Vec::new(), Names::new());
     let mut matches = HashMap::new();
@@ -532,7 +636,7 @@ fn machines(
             }
             reserved.push(a);
         }
-        found.extend(machine(w, &t, name, by, address.map(|a| a.value), profiles));
+        found.extend(machine(w, &t, name, by, address.map(|a| a.value), offers));
     }
     (found, reserved)
 }
@@ -597,14 +701,17 @@ fn machine(
     name: Option<Val<&str>>,
     by: Match,
     address: Option<Ipv4Addr>,
-    profiles: &Names<'_>,
+    offers: &Offers<'_>,
 ) -> Option<Machine> {
     let profile = t.text(w, "profile");
+    if let (Some(p), Some(arch)) = (profile, by.arch) {
+        refuse_foreign(w, p, arch, offers);
+    }
     if let Some(p) = profile
         && p.value != LOCAL_DISK
-        && !profiles.contains_key(p.value)
+        && !offers.names.contains_key(p.value)
     {
-        let known = profiles.keys().copied().chain([LOCAL_DISK]);
+        let known = offers.names.keys().copied().chain([LOCAL_DISK]);
         let hint = w.nearest(p.value, known, "declare it as a [[profile]]");
         w.err(p.at, format!("there is no profile {}", quoted(p.value)), hint);
     }
@@ -625,6 +732,24 @@ fn machine(
         loader: loader.map(|l| l.value.to_string()),
         vars,
     })
+}
+
+/// A kernel for another processor would end the boot in silence.
+fn refuse_foreign(w: &mut Walk<'_>, profile: Val<&str>, arch: &str, offers: &Offers<'_>) {
+    let Some(entry) = offers.installs.get(profile.value) else { return };
+    let Some(firmware) = Firmware::by_name(arch).filter(|f| !entry.runs_on(f.cpu)) else { return };
+    let message = format!(
+        "the profile {} installs {}, which is for {}, and this machine is {}",
+        quoted(profile.value),
+        quoted(&entry.name),
+        entry.arch,
+        quoted(arch)
+    );
+    let hint = match entry.built_for(firmware.cpu) {
+        Some(other) => format!("name a profile with install = {}", quoted(&other.name)),
+        None => "the catalogue has no other for it; name a profile with a kernel of yours".into(),
+    };
+    w.err(profile.at, message, hint);
 }
 
 /// What the mode makes of the subnets.

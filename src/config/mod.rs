@@ -2,13 +2,16 @@
 //!
 //! 1. [`disk`] reads the files.
 //! 2. [`file`] takes them as written: it walks over the tables (`walk`), and checks what one value
-//!    can tell (`words`, `subnet`), then what only all of them together can.
+//!    can tell (`words`, `subnet`, `mirrors`), then what only all of them together can. What a
+//!    profile installs from is in the [`catalog`].
 //! 3. [`disk`] looks, when asked, at every file that the configuration names.
 //!
 //! Each of them collects all that is wrong, with file, line, column and a hint ([`report`]).
 
+pub mod catalog;
 pub mod disk;
 pub mod file;
+mod mirrors;
 pub mod report;
 mod subnet;
 mod walk;
@@ -26,7 +29,8 @@ pub use disk::{check_disk, load};
 pub use file::parse;
 pub use report::{Errors, Finding, Note, Place};
 
-use crate::model::{Machine, Profile};
+use crate::model::machine::Machines;
+use crate::model::{Digest, Profile};
 
 /// What stands for a machine's own disk where a profile's name could: no profile has it.
 pub const LOCAL_DISK: &str = "local";
@@ -44,8 +48,10 @@ pub struct Config {
     pub ipxe: Ipxe,
     pub menu: Menu,
     pub folders: Vec<Folder>,
+    pub cache: Cache,
+    pub mirrors: Vec<Mirror>,
     pub profiles: Vec<Profile>,
-    pub machines: Vec<Machine>,
+    pub machines: Machines,
     /// The files it was read from, in the order of reading.
     pub sources: Vec<PathBuf>,
     /// Where it says what is looked at again later; [`Config::place`] reads it.
@@ -117,6 +123,8 @@ pub struct Http {
     pub https_port: u16,
     /// The admin door: API, timelines. Loopback only, for as long as it asks for no credential.
     pub admin: Option<SocketAddr>,
+    /// Bytes a second that one connection is sent at the most (SO_MAX_PACING_RATE).
+    pub pace: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -160,9 +168,63 @@ pub struct Folder {
     pub dir: PathBuf,
 }
 
+/// What is kept of public mirrors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cache {
+    /// `None`: the folder `cache` in the state directory.
+    pub dir: Option<PathBuf>,
+    /// Bytes at most.
+    pub limit: u64,
+    /// Nothing is asked of any upstream; what was seen before still installs.
+    pub offline: bool,
+    /// Whether what one installation asked for is fetched when the next one begins.
+    pub prefetch: bool,
+}
+
+/// A `[[mirror]]`: an archive of the Internet, served at `/mirror/NAME/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    pub name: String,
+    /// Where it is: `http://` or `https://` URLs that end with a slash, at least one.
+    pub urls: Vec<String>,
+    /// How its files are proven right.
+    pub verify: Verify,
+    /// Files with the keys that may sign its metadata, armored or not. None: nothing is signed, and
+    /// digests count from the mirror's own word on.
+    pub keys: Vec<PathBuf>,
+    /// Hosts that a redirect may lead to, besides those of `urls`: `cdn.example` or `*.example`.
+    pub redirects: Vec<String>,
+    /// Digests by path below the mirror, which come before all metadata.
+    pub pins: BTreeMap<String, Digest>,
+    /// Whether its `urls` may be at private, link-local or loopback addresses. A redirect never may.
+    pub private: bool,
+    /// Connections to each of its hosts at once.
+    pub connections: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// InRelease, then Packages, by-hash and SHA256SUMS: Debian and Ubuntu.
+    Debian,
+    /// repomd.xml and `.treeinfo`: Fedora, CentOS, Rocky, Alma, openSUSE.
+    Rpm,
+    /// SHA256SUMS (with SHA256SUMS.gpg or .sign) beside the files or above them.
+    Sums,
+    /// Nothing but pins: a plain cache by RFC 9111.
+    #[default]
+    Plain,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { dir: None, limit: 50_000_000_000, offline: false, prefetch: true }
+    }
+}
+
 impl Default for Http {
     fn default() -> Self {
-        Http { port: 80, https_port: 443, admin: Some(([127, 0, 0, 1], 8067).into()) }
+        Http { port: 80, https_port: 443, admin: Some(([127, 0, 0, 1], 8067).into()), pace: None }
     }
 }
 
@@ -185,8 +247,10 @@ impl Default for Config {
             ipxe: Ipxe::default(),
             menu: Menu::default(),
             folders: Vec::new(),
+            cache: Cache::default(),
+            mirrors: Vec::new(),
             profiles: Vec::new(),
-            machines: Vec::new(),
+            machines: Machines::default(),
             sources: Vec::new(),
             places: Places::default(),
         }
@@ -212,14 +276,23 @@ impl Config {
         }
     }
 
+    pub fn mirror(&self, name: &str) -> Option<&Mirror> {
+        self.mirrors.iter().find(|m| m.name == name)
+    }
+
+    /// Where what mirrors sent is kept.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.cache.dir.clone().unwrap_or_else(|| self.state_dir.join("cache"))
+    }
+
     pub fn folder(&self, name: &str) -> Option<&Folder> {
         self.folders.iter().find(|f| f.name == name)
     }
 
-    /// Where something was declared. Keys: `interface/NAME`, `subnet/NETWORK`, `files/NAME`, `tftp`,
-    /// `ipxe`, `loader/ARCH`, `tls`, `certificate`, `key`, `root`, `machine/NAME` and
+    /// Where something was declared. Keys: `interface/NAME`, `subnet/NETWORK`, `files/NAME`, `cache`
+    /// (its dir), `mirror/NAME` and `mirror/NAME/key/0`, `tftp`, `ipxe`, `loader/ARCH`, `tls`, `certificate`, `key`, `root`, `machine/NAME` and
     /// `machine/NAME/loader`, `profile/NAME` and, below that, `/kernel`, `/initrd/0`, `/args`,
-    /// `/title` and `/answer/KEY`. What has no place (a
+    /// `/title`, `/install` and `/answer/KEY`; `catalog/MIRROR` is the `install` that brought it. What has no place (a
     /// configuration that was not read from files) is given that of the first file.
     pub fn place(&self, key: &str) -> Place {
         let first = || self.sources.first().map_or(Path::new("pilotlight.toml"), PathBuf::as_path);

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Places;
 use super::report::{Errors, Finding, Note, Place, Source};
-use super::words::Wrong;
+use super::words::{Wrong, bytes, say_bytes};
 use crate::model::event::plain;
 
 /// Entries of a list.
@@ -113,9 +113,14 @@ impl<'a> Walk<'a> {
         self.places.insert(key, place);
     }
 
-    /// A path as the file at `at` means it: beside that file.
-    pub fn beside(&self, at: Spot, path: &str) -> PathBuf {
-        self.sources[at.file].path.parent().unwrap_or(Path::new("")).join(path)
+    /// A path as the file that holds it means it: beside that file.
+    pub fn file_at(&mut self, key: &str, v: Val<&str>) -> Option<PathBuf> {
+        if v.value.is_empty() || v.value.len() > PATH_LIMIT || v.value.contains('\0') {
+            self.err(v.at, format!("`{key}` is no path: {}", quoted(v.value)), "");
+            return None;
+        }
+        let beside = self.sources[v.at.file].path.parent().unwrap_or(Path::new(""));
+        Some(beside.join(v.value))
     }
 
     /// The likeliest meaning of a word that is not known, as a hint; `else_` where none is near.
@@ -286,6 +291,11 @@ impl<'a> Table<'a> {
         self.entries.iter().any(|e| e.key == key)
     }
 
+    /// Where a key is written; the table where it is not.
+    pub fn key_at(&self, key: &str) -> Spot {
+        self.entries.iter().find(|e| e.key == key).map_or(self.at, |e| e.key_at)
+    }
+
     /// The keys, each once, for a table whose keys are the user's own.
     pub fn keys(&self) -> Vec<Val<&'a str>> {
         let mut found: Vec<Val<&str>> = Vec::new();
@@ -405,14 +415,43 @@ impl<'a> Table<'a> {
         Some(Val { value, at: e.at })
     }
 
+    /// Bytes such as `50 GB`, within the range; `per` may stand behind them (`/s`).
+    pub fn size(
+        &self,
+        w: &mut Walk<'_>,
+        key: &str,
+        per: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<Val<u64>> {
+        let hint = format!("write a number with its unit, like \"40 MB{per}\" or \"2 GiB{per}\"");
+        let e = self.one(w, key)?;
+        let DeValue::String(s) = e.value else {
+            w.err(e.at, wrong(key, "a number of bytes", e.value), hint);
+            return None;
+        };
+        let Some(value) = bytes(s.strip_suffix(per).unwrap_or(s)) else {
+            w.err(e.at, format!("`{key}` is no number of bytes: {}", quoted(s)), hint);
+            return None;
+        };
+        if !range.contains(&value) {
+            let (low, high) = (say_bytes(*range.start()), say_bytes(*range.end()));
+            let hint = format!("it goes from {low}{per} to {high}{per}");
+            w.err(e.at, format!("`{key}` is {}", quoted(s)), hint);
+            return None;
+        }
+        Some(Val { value, at: e.at })
+    }
+
+    /// Whether a key is there with a list that has nothing in it.
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        let empty = |e: &Entry<'_>| matches!(e.value, DeValue::Array(list) if list.is_empty());
+        self.entries.iter().any(|e| e.key == key && empty(e))
+    }
+
     /// A path, beside the file that names it unless it is absolute.
     pub fn path(&self, w: &mut Walk<'_>, key: &str) -> Option<Val<PathBuf>> {
         let text = self.text(w, key)?;
-        if text.value.is_empty() || text.value.len() > PATH_LIMIT || text.value.contains('\0') {
-            w.err(text.at, format!("`{key}` is no path: {}", quoted(text.value)), "");
-            return None;
-        }
-        Some(Val { value: w.beside(text.at, text.value), at: text.at })
+        Some(Val { value: w.file_at(key, text)?, at: text.at })
     }
 
     /// A table, put together from all the files that hold a part of it.

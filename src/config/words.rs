@@ -130,7 +130,56 @@ fn is_speed(text: &str) -> bool {
         && options.len() <= 3
 }
 
-/// A kernel or an initrd: `FOLDER/path` or a URL.
+/// A relative path that means no other than itself. `whole` is what it was written in.
+pub fn plain_path<'a>(what: &str, path: &'a str, whole: &str) -> Result<&'a str, Wrong> {
+    let path = line(what, path, LINE_LIMIT)?;
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\\') {
+        return wrong(
+            format!("{what} is no plain path: {}", quoted(whole)),
+            "leave out \"..\", \".\", \"//\", \"\\\", and a \"/\" at its beginning or its end",
+        );
+    }
+    Ok(path)
+}
+
+/// Bytes: `50 GB`, `1.5TB`, `512 MiB`. kB, MB, GB and TB count by 1000, KiB, MiB, GiB and TiB by
+/// 1024; `None` where it is no such text, or one beyond 64 bits.
+pub fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u128); 9] = [
+        ("b", 1),
+        ("kb", 1000),
+        ("mb", 1000 * 1000),
+        ("gb", 1000 * 1000 * 1000),
+        ("tb", 1000 * 1000 * 1000 * 1000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+    ];
+    let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number);
+    let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
+    let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    if whole.is_empty() || part.is_empty() || whole.len() > 18 || part.len() > 6 {
+        return None;
+    }
+    let scale = 10u128.pow(u32::try_from(part.len()).ok()?);
+    let parts = whole.parse::<u128>().ok()? * scale + part.parse::<u128>().ok()?;
+    u64::try_from(parts * unit / scale).ok()
+}
+
+/// Bytes in the largest unit that leaves a whole number: `50 GB`.
+pub fn say_bytes(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A kernel or an initrd: `NAME/path` or a URL. Whether the name is that of a folder or of a mirror
+/// is not known yet: it is a folder's here.
 pub fn source(key: &str, text: &str) -> Result<Source, Wrong> {
     match text.split_once("://") {
         Some((scheme, rest)) => url(key, text, scheme, rest),
@@ -166,18 +215,14 @@ fn url(key: &str, text: &str, scheme: &str, rest: &str) -> Result<Source, Wrong>
 }
 
 fn ours(key: &str, text: &str) -> Result<Source, Wrong> {
-    const HINT: &str = "write FOLDER/path, with the name of a [[files]] in front, or a URL";
+    const HINT: &str =
+        "write NAME/path, with the name of a [[files]] or a [[mirror]] in front, or a URL";
     let text = line(&format!("`{key}`"), text, LINE_LIMIT)?;
     let (folder, path) = match text.split_once('/') {
         Some((folder, path)) if !folder.is_empty() && !path.is_empty() => (folder, path),
         _ => return wrong(format!("`{key}` names no file in a folder: {}", quoted(text)), HINT),
     };
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\\') {
-        return wrong(
-            format!("`{key}` is no plain path: {}", quoted(text)),
-            "leave out \"..\", \".\", \"//\", and \"\\\"",
-        );
-    }
+    plain_path(&format!("`{key}`"), path, text)?;
     Ok(Source::Ours { folder: folder.to_string(), path: path.to_string() })
 }
 
@@ -228,6 +273,43 @@ mod tests {
         assert_eq!(source("kernel", "d/a/linux"), Ok(ours));
         for bad in ["linux", "/linux", "d/", "d/../x", "d/a//b", "d/./x", "d/a\\b", "d/a\nb", ""] {
             assert!(source("kernel", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_decimal_or_binary_as_they_say() {
+        for (text, bytes_) in [
+            ("50 GB", 50_000_000_000),
+            ("50GB", 50_000_000_000),
+            ("1.5 tb", 1_500_000_000_000),
+            ("0.5 MiB", 524_288),
+            ("1 GiB", 1 << 30),
+            ("0 B", 0),
+            ("12 kB", 12_000),
+        ] {
+            assert_eq!(bytes(text), Some(bytes_), "{text}");
+        }
+        for bad in [
+            "",
+            "50",
+            "GB",
+            "50 GBs",
+            "-1 GB",
+            "1,5 GB",
+            "1.GB",
+            ".5 GB",
+            "1.2.3 GB",
+            "5 gigabytes",
+            "99999999999 TB",
+            "1e3 MB",
+            "１ GB",
+            " 1 GB",
+            "1 GB ",
+        ] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+        for say in ["50 GB", "1 TB", "1500 MB", "999 B", "1024 B", "0 B"] {
+            assert_eq!(say_bytes(bytes(say).unwrap()), say);
         }
     }
 

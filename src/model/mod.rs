@@ -1,5 +1,7 @@
 //! The nouns: what a machine, its firmware and its profile are. No input or output, no clock.
 
+pub mod address;
+pub mod digest;
 pub mod event;
 pub mod firmware;
 pub mod interface;
@@ -7,6 +9,7 @@ pub mod mac;
 pub mod machine;
 pub mod profile;
 
+pub use digest::Digest;
 pub use event::{Event, Stage, Why};
 pub use firmware::{Cpu, Family, Firmware, Transport};
 pub use interface::Interface;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub enum Source {
     /// A file in one of our folders: `[[files]]` name and the path below it.
     Ours { folder: String, path: String },
+    /// A file of a public mirror, through our cache: `[[mirror]]` name and the path below it.
+    Mirror { mirror: String, path: String },
     /// Somebody else's URL, handed to iPXE as it is.
     Url(String),
 }
