@@ -626,7 +626,8 @@ fn a_reservation_is_the_address_in_every_row() {
             hostname: Some("one".into()),
             loader: None,
             vars: Default::default(),
-        }];
+        }]
+        .into();
     });
     // Without a record here it is known all the same: INIT-REBOOT and RENEWING are answered.
     for known in [reboot(fixed), Datagram::new(REQUEST).ciaddr(fixed)] {

@@ -107,7 +107,8 @@ mod tests {
                 machine("bare", "52:54:00:00:00:02", None),
                 machine("disk", "52:54:00:00:00:03", Some("local")),
                 machine("lost", "52:54:00:00:00:04", Some("gone")),
-            ],
+            ]
+            .into(),
             ..Config::default()
         };
         use Because::*;

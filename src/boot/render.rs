@@ -4,8 +4,11 @@
 //! empty host name in an answer file would show only when the installation is over. A template that
 //! can do without says so itself: `{{ machine.asset | default(value="") }}`.
 
+use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::LazyLock;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use tera::{Context, ErrorKind, ReportError, Tera};
@@ -14,8 +17,8 @@ use super::decide::offered;
 use super::disk;
 use super::script::{self, Fetch, For};
 use super::value::{IpxeValue, ipxe_value, ipxe_word};
-use crate::config::Config;
 use crate::config::report::ERROR_LIMIT;
+use crate::config::{Config, Mirror};
 use crate::model::profile::{Answer, Source};
 use crate::model::{Facts, Mac, Machine, Profile, Why};
 
@@ -45,6 +48,16 @@ impl Urls {
         self.boot(&format!("files/{}/{}", encode(folder), encode(path.trim_start_matches('/'))))
     }
 
+    /// The same for a file of a public mirror.
+    pub fn mirrored(&self, mirror: &str, path: &str) -> String {
+        self.boot(&format!("mirror/{}/{}", encode(mirror), encode(path.trim_start_matches('/'))))
+    }
+
+    /// Where a whole public mirror is, for installers; without a slash behind it.
+    pub fn mirror(&self, mirror: &str) -> String {
+        format!("{}/mirror/{}", self.http, encode(mirror))
+    }
+
     pub fn answer(&self, name: &str) -> String {
         format!("{}{}", self.seed(), encode(name))
     }
@@ -62,6 +75,7 @@ impl Urls {
     pub fn source(&self, source: &Source) -> String {
         match source {
             Source::Ours { folder, path } => self.file(folder, path),
+            Source::Mirror { mirror, path } => self.mirrored(mirror, path),
             Source::Url(url) => url.clone(),
         }
     }
@@ -151,44 +165,142 @@ fn sentence(error: &tera::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What a template sees of the machine. What it did not tell is not there.
+#[derive(serde::Serialize)]
+struct About<'a> {
+    name: String,
+    hostname: String,
+    mac: Mac,
+    hexhyp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manufacturer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arch: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memsize: Option<u64>,
+}
+
 /// What a template sees.
 ///
 /// `machine` (name, hostname, mac, hexhyp, ip, uuid, serial, asset, manufacturer, product, arch,
 /// version, memsize), `profile` (name, title), `vars` (the profile's, then the machine's over
-/// them), `server` (url, http, address), and URLs: `answers.NAME`, `seed` (the folder of the
-/// answers), `report`, `files`.
-pub struct Scene(Context);
+/// them), `server` (url, http, address; host is the address with the port of plain HTTP, where that
+/// is not 80), and URLs: `answers.NAME`, `seed` (the folder of the answers), `report`, `files`, and
+/// `mirrors.NAME`, which is plain HTTP even where TLS is on: installers fetch packages by it, have
+/// no CA of ours, and verify by signatures.
+///
+/// Each is made when a template is filled that names it: most name two or three.
+pub struct Scene<'a> {
+    config: &'a Config,
+    machine: Option<&'a Machine>,
+    profile: &'a Profile,
+    facts: &'a Facts,
+    urls: &'a Urls,
+    made: RefCell<Context>,
+}
 
-impl Scene {
-    pub fn new(machine: Option<&Machine>, profile: &Profile, facts: &Facts, urls: &Urls) -> Scene {
-        let hexhyp = facts.mac.hexhyp();
-        let name = machine.map_or(hexhyp.as_str(), |m| &m.name);
-        let hostname = machine.and_then(|m| m.hostname.as_deref()).unwrap_or(name);
-        let mut about = json!({
-            "name": name, "hostname": hostname, "mac": facts.mac, "hexhyp": hexhyp,
-            "ip": facts.ip, "uuid": facts.uuid, "serial": facts.serial, "asset": facts.asset,
-            "manufacturer": facts.manufacturer, "product": facts.product, "arch": facts.arch,
-            "version": facts.version, "memsize": facts.memsize,
-        });
-        if let Some(about) = about.as_object_mut() {
-            about.retain(|_, value| !value.is_null());
+/// What a template sees, by name.
+const NAMES: [&str; 9] =
+    ["machine", "profile", "vars", "server", "answers", "seed", "report", "files", "mirrors"];
+
+/// Of [`NAMES`] those that stand anywhere in a template; all of them for one that shows all.
+fn names_in(template: &str) -> Vec<&'static str> {
+    let all = template.contains("__tera");
+    NAMES.into_iter().filter(|name| all || template.contains(name)).collect()
+}
+
+impl<'a> Scene<'a> {
+    pub fn new(
+        config: &'a Config,
+        machine: Option<&'a Machine>,
+        profile: &'a Profile,
+        facts: &'a Facts,
+        urls: &'a Urls,
+    ) -> Scene<'a> {
+        Scene { config, machine, profile, facts, urls, made: RefCell::default() }
+    }
+
+    /// Has at least the variables of `names`.
+    fn with(&self, names: &[&'static str]) -> Ref<'_, Context> {
+        let mut made = self.made.borrow_mut();
+        for name in names {
+            if !made.contains_key(name) {
+                made.insert_value(*name, self.value(name));
+            }
         }
-        let mut vars = profile.vars.clone();
-        vars.extend(machine.into_iter().flat_map(|m| m.vars.clone()));
-        let answers: Map<String, Value> =
-            profile.answers.iter().map(|a| (a.name.clone(), urls.answer(&a.name).into())).collect();
+        drop(made);
+        self.made.borrow()
+    }
 
-        let mut context = Context::new();
-        context.insert("machine", &about);
-        context.insert("profile", &json!({ "name": profile.name, "title": profile.title }));
-        context.insert("vars", &vars);
-        let server = json!({ "url": urls.base, "http": urls.http, "address": urls.address });
-        context.insert("server", &server);
-        context.insert("answers", &answers);
-        context.insert("seed", &urls.seed());
-        context.insert("report", &urls.report());
-        context.insert("files", &format!("{}/files", urls.base));
-        Scene(context)
+    fn value(&self, name: &str) -> tera::Value {
+        fn value(of: impl serde::Serialize) -> tera::Value {
+            tera::Value::from_serializable(&of)
+        }
+        let Scene { config, machine, profile, urls, .. } = self;
+        match name {
+            "machine" => value(self.about()),
+            "profile" => value(json!({ "name": profile.name, "title": profile.title })),
+            "vars" => match machine.filter(|m| !m.vars.is_empty()) {
+                Some(machine) => {
+                    let mut vars = profile.vars.clone();
+                    vars.extend(machine.vars.clone());
+                    value(vars)
+                }
+                None => value(&profile.vars),
+            },
+            "server" => value(json!({
+                "url": urls.base,
+                "http": urls.http,
+                "address": urls.address,
+                "host": urls.http.trim_start_matches("http://"),
+            })),
+            "answers" => {
+                let answer = |a: &Answer| (a.name.clone(), urls.answer(&a.name).into());
+                value(profile.answers.iter().map(answer).collect::<Map<_, Value>>())
+            }
+            "seed" => value(urls.seed()),
+            "report" => value(urls.report()),
+            "files" => value(format!("{}/files", urls.base)),
+            "mirrors" => {
+                let mirror = |m: &Mirror| (m.name.clone(), urls.mirror(&m.name).into());
+                value(config.mirrors.iter().map(mirror).collect::<Map<_, Value>>())
+            }
+            _ => tera::Value::undefined(),
+        }
+    }
+
+    fn about(&self) -> About<'_> {
+        let (facts, hexhyp) = (self.facts, self.facts.mac.hexhyp());
+        let name = self.machine.map_or_else(|| hexhyp.clone(), |m| m.name.clone());
+        let hostname =
+            self.machine.and_then(|m| m.hostname.clone()).unwrap_or_else(|| name.clone());
+        About {
+            name,
+            hostname,
+            mac: facts.mac,
+            hexhyp,
+            ip: facts.ip,
+            uuid: facts.uuid.as_deref(),
+            serial: facts.serial.as_deref(),
+            asset: facts.asset.as_deref(),
+            manufacturer: facts.manufacturer.as_deref(),
+            product: facts.product.as_deref(),
+            arch: facts.arch,
+            version: facts.version.as_deref(),
+            memsize: facts.memsize,
+        }
     }
 }
 
@@ -233,7 +345,8 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
 }
 
 /// The machine's script, whole, and every answer rendered once so that a fault shows now and not
-/// in the middle of an installation. `answers` are the templates' texts, in the profile's order.
+/// in the middle of an installation. `answers` are the templates' texts, in the profile's order; or
+/// nothing, where it is known that they can be rendered.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -307,7 +420,7 @@ pub fn check_templates(config: &Config, profile: &Profile) -> Vec<Fault> {
         if wrong.len() >= ERROR_LIMIT {
             break;
         }
-        for error in faults(machine, profile, &templates) {
+        for error in faults(config, machine, profile, &templates) {
             if !wrong.iter().any(|w| w.error == error) {
                 wrong.push(Fault { error, machine: machine.map(|m| m.name.clone()) });
             }
@@ -317,10 +430,15 @@ pub fn check_templates(config: &Config, profile: &Profile) -> Vec<Fault> {
 }
 
 /// All that is wrong with what one machine would be sent.
-fn faults(machine: Option<&Machine>, profile: &Profile, templates: &[String]) -> Vec<RenderError> {
+fn faults(
+    config: &Config,
+    machine: Option<&Machine>,
+    profile: &Profile,
+    templates: &[String],
+) -> Vec<RenderError> {
     let facts = sample(machine);
     let urls = sample_urls();
-    let scene = Scene::new(machine, profile, &facts, &urls);
+    let scene = Scene::new(config, machine, profile, &facts, &urls);
     let answers = profile.answers.iter().zip(templates);
     let mut wrong: Vec<RenderError> =
         answers.filter_map(|(of, template)| answer(&scene, of, template).err()).collect();
@@ -365,7 +483,7 @@ fn sample_urls() -> Urls {
 fn names(initrds: &[Source]) -> Vec<String> {
     let own = |source: &Source| {
         let path = match source {
-            Source::Ours { path, .. } => path.as_str(),
+            Source::Ours { path, .. } | Source::Mirror { path, .. } => path.as_str(),
             Source::Url(url) => url.split(['?', '#']).next().unwrap_or(""),
         };
         path.rsplit('/').next().unwrap_or("").to_string()
@@ -385,13 +503,66 @@ fn names(initrds: &[Source]) -> Vec<String> {
 }
 
 fn fill(template: &str, scene: &Scene) -> Result<String, tera::Error> {
-    let mut out = Bounded(Vec::new());
-    PLAIN.render_str_to(template, &scene.0, false, &mut out)?;
-    String::from_utf8(out.0).map_err(|e| tera::Error::message(e.to_string()))
+    let Some(parsed) = parsed(template) else {
+        let mut out = Bounded(Vec::new());
+        PLAIN.render_str_to(template, &scene.with(&NAMES), false, &mut out)?;
+        return out.text();
+    };
+    let filled = parsed.fill(&scene.with(&parsed.names));
+    // The sentence about a name that is not there has all that are.
+    filled.or_else(|_| parsed.fill(&scene.with(&NAMES)))
+}
+
+/// A template, and what it may name.
+struct Parsed {
+    tera: Tera,
+    names: Vec<&'static str>,
+}
+
+impl Parsed {
+    fn fill(&self, context: &Context) -> Result<String, tera::Error> {
+        let mut out = Bounded(Vec::new());
+        self.tera.render_to(PARSED, context, &mut out)?;
+        out.text()
+    }
+}
+
+/// Templates kept parsed, and the longest in bytes; what is beyond that is parsed each time.
+const KEPT: usize = 256;
+const KEPT_LEN: usize = 64 << 10;
+/// The name that each has in its instance. It has no ending, and so nothing is escaped.
+const PARSED: &str = "template";
+
+/// The template, parsed before or now. By its text: a file that is changed is another template.
+/// `None`: too long to be kept, or wrong, which whoever renders it finds out again.
+fn parsed(template: &str) -> Option<Arc<Parsed>> {
+    static ALL: LazyLock<Mutex<HashMap<String, Arc<Parsed>>>> = LazyLock::new(Mutex::default);
+    if template.len() > KEPT_LEN {
+        return None;
+    }
+    let all = || ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(parsed) = all().get(template) {
+        return Some(parsed.clone());
+    }
+    let mut tera = Tera::new();
+    tera.add_raw_template(PARSED, template).ok()?;
+    let parsed = Arc::new(Parsed { tera, names: names_in(template) });
+    let mut all = all();
+    if all.len() >= KEPT {
+        all.clear();
+    }
+    all.insert(template.to_string(), parsed.clone());
+    Some(parsed)
 }
 
 /// Ends a template that grows without bound.
 struct Bounded(Vec<u8>);
+
+impl Bounded {
+    fn text(self) -> Result<String, tera::Error> {
+        String::from_utf8(self.0).map_err(|e| tera::Error::message(e.to_string()))
+    }
+}
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -444,9 +615,20 @@ pub(super) mod tests {
         }
     }
 
-    fn scene(profile: &Profile) -> Scene {
-        let machine = machine("web1", "52:54:00:12:34:56", Some(&profile.name));
-        Scene::new(Some(&machine), profile, &sample(Some(&machine)), &sample_urls())
+    fn mirrored() -> Config {
+        let text = "[[mirror]]\nname = \"debian\"\nurls = \"http://h/\"\n\
+                    [[mirror]]\nname = \"debian-security\"\nurls = \"http://h/\"\n";
+        crate::config::parse(&[("pilotlight.toml".into(), text.into())]).unwrap().0
+    }
+
+    fn scene(profile: &Profile) -> Scene<'_> {
+        static WEB1: LazyLock<(Config, Machine, Facts, Urls)> = LazyLock::new(|| {
+            let machine = machine("web1", "52:54:00:12:34:56", Some("web"));
+            let facts = sample(Some(&machine));
+            (mirrored(), machine, facts, sample_urls())
+        });
+        let (config, machine, facts, urls) = &*WEB1;
+        Scene::new(config, Some(machine), profile, facts, urls)
     }
 
     #[test]
@@ -503,10 +685,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_template_sees_what_it_names_and_an_error_names_all() {
+        let p = profile("web");
+        let of = &p.answers[0];
+        let scene = scene(&p);
+        assert!(scene.made.borrow().get("machine").is_none());
+        assert_eq!(answer(&scene, of, "{{ profile.name }} {{ seed }}").unwrap()[..3], *"web");
+        assert!(
+            NAMES
+                .iter()
+                .all(|n| scene.made.borrow().contains_key(n) == ["profile", "seed"].contains(n))
+        );
+        let e = answer(&scene, of, "{{ nothing }}").unwrap_err().to_string();
+        assert!(NAMES.iter().all(|n| e.contains(n)), "{e}");
+        let all = answer(&self::scene(&p), of, "{{ __tera_context }}").unwrap();
+        assert!(NAMES.iter().all(|n| all.contains(n)), "{all}");
+    }
+
+    #[test]
     fn what_a_machine_did_not_tell_is_an_error_unless_the_template_has_a_default() {
         let p = profile("web");
         let facts = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
-        let scene = Scene::new(None, &p, &facts, &sample_urls());
+        let (config, urls) = (mirrored(), sample_urls());
+        let scene = Scene::new(&config, None, &p, &facts, &urls);
         let of = &p.answers[0];
         assert!(answer(&scene, of, "{{ machine.serial }}").is_err());
         let text = "{{ machine.serial | default(value='-') }} {{ machine.name }}";
@@ -534,6 +735,30 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn mirrors_are_at_plain_http() {
+        let urls = Urls {
+            base: "https://192.0.2.1:8443".into(),
+            http: "http://192.0.2.1:8080".into(),
+            ..sample_urls()
+        };
+        let p = profile("web");
+        let (config, facts) = (mirrored(), sample(None));
+        let scene = Scene::new(&config, None, &p, &facts, &urls);
+        let of = &p.answers[0];
+        let text = "{{ mirrors.debian }} {{ mirrors[\"debian-security\"] }} {{ server.host }}";
+        assert_eq!(
+            answer(&scene, of, text).unwrap(),
+            "http://192.0.2.1:8080/mirror/debian http://192.0.2.1:8080/mirror/debian-security \
+             192.0.2.1:8080"
+        );
+        let e = answer(&scene, of, "{{ mirrors.ubuntu }}").unwrap_err().to_string();
+        assert!(e.contains("`ubuntu` is not defined") && e.contains("debian"), "{e}");
+        let kernel = Source::Mirror { mirror: "debian".into(), path: "a b/linux".into() };
+        let url = format!("{}/b/{}/mirror/debian/a%20b/linux", urls.base, urls.token);
+        assert_eq!(urls.source(&kernel), url, "but what iPXE fetches is under the token");
+    }
+
+    #[test]
     fn urls_are_encoded() {
         let urls = sample_urls();
         let url = urls.file("debian", "/a b/#c/100%.img");
@@ -558,7 +783,8 @@ pub(super) mod tests {
             machines: vec![
                 machine("a", "52:54:00:00:00:01", Some("typo")),
                 machine("b", "52:54:00:00:00:02", Some("typo")),
-            ],
+            ]
+            .into(),
             ..Config::default()
         };
         let all = config.profiles.iter().flat_map(|p| check_templates(&config, p));

@@ -3,7 +3,7 @@
 //! They are templates of an instance of their own, and nothing gets into one but what
 //! [`ipxe_value`] let through.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde::Serialize;
 use tera::{Context, Tera};
@@ -109,19 +109,6 @@ pub fn machine(
     args: &IpxeValue,
     initrds: &[Fetch],
 ) -> Result<String, Live> {
-    #[derive(Serialize)]
-    struct File {
-        what: &'static str,
-        url: IpxeValue,
-        command: IpxeValue,
-    }
-    #[derive(Serialize)]
-    struct Machine {
-        machine: IpxeValue,
-        profile: IpxeValue,
-        files: Vec<File>,
-        again: String,
-    }
     let url = ipxe_word(kernel)?;
     let command = ipxe_value(&format!("kernel {url} {args}"))?;
     let mut files = vec![File { what: "kernel", url, command }];
@@ -130,15 +117,92 @@ pub fn machine(
         let command = ipxe_value(&format!("initrd --name {} {url}", ipxe_word(&initrd.name)?))?;
         files.push(File { what: "initrd", url, command });
     }
-    Ok(fill(
-        "machine.ipxe",
-        Machine {
-            machine: shown(who.name),
-            profile: ipxe_value(&profile.title)?,
-            files,
-            again: who.again(),
-        },
-    ))
+    let values = Values {
+        machine: shown(who.name),
+        profile: ipxe_value(&profile.title)?,
+        files,
+        again: who.again(),
+    };
+    Ok(match SHAPES.get(values.files.len()) {
+        Some(shape) => shaped(shape.get_or_init(|| shape_of(values.files.len())), &values),
+        None => fill("machine.ipxe", values),
+    })
+}
+
+/// What `machine.ipxe` is filled with.
+#[derive(Serialize)]
+struct Values<V = IpxeValue, W = &'static str, A = String> {
+    machine: V,
+    profile: V,
+    files: Vec<File<V, W>>,
+    again: A,
+}
+
+#[derive(Serialize)]
+struct File<V = IpxeValue, W = &'static str> {
+    what: W,
+    url: V,
+    command: V,
+}
+
+/// A part of `machine.ipxe`.
+enum Part {
+    Text(String),
+    /// The place of a value.
+    Machine,
+    Profile,
+    Again,
+    What(usize),
+    Url(usize),
+    Command(usize),
+}
+
+/// `machine.ipxe` by the number of its files, filled once: a hall of machines that is switched on
+/// asks for thousands, and it depends on nothing but that number what is around the values.
+static SHAPES: [OnceLock<Vec<Part>>; 9] = [const { OnceLock::new() }; 9];
+
+/// What no value and no script of ours has.
+const MARK: char = '\u{1}';
+
+fn shape_of(files: usize) -> Vec<Part> {
+    let mark = |what: &str, n: usize| format!("{MARK}{what}{n}{MARK}");
+    let file = |n| File { what: mark("w", n), url: mark("u", n), command: mark("c", n) };
+    let marks = Values {
+        machine: mark("m", 0),
+        profile: mark("p", 0),
+        files: (0..files).map(file).collect(),
+        again: mark("a", 0),
+    };
+    let part = |(place, text): (usize, &str)| {
+        // Every second part is between two marks.
+        let (what, n) = text.split_at_checked(1).filter(|_| place % 2 == 1).unwrap_or_default();
+        match (what, n.parse()) {
+            ("m", _) => Part::Machine,
+            ("p", _) => Part::Profile,
+            ("a", _) => Part::Again,
+            ("w", Ok(n)) => Part::What(n),
+            ("u", Ok(n)) => Part::Url(n),
+            ("c", Ok(n)) => Part::Command(n),
+            _ => Part::Text(text.to_string()),
+        }
+    };
+    fill("machine.ipxe", marks).split(MARK).enumerate().map(part).collect()
+}
+
+fn shaped(shape: &[Part], values: &Values) -> String {
+    let mut out = String::with_capacity(4096);
+    for part in shape {
+        out.push_str(match part {
+            Part::Text(text) => text,
+            Part::Machine => values.machine.as_str(),
+            Part::Profile => values.profile.as_str(),
+            Part::Again => &values.again,
+            Part::What(n) => values.files[*n].what,
+            Part::Url(n) => values.files[*n].url.as_str(),
+            Part::Command(n) => values.files[*n].command.as_str(),
+        });
+    }
+    out
 }
 
 /// The menu of a machine that nothing is declared for.
@@ -214,4 +278,31 @@ fn lines(text: &str) -> Vec<IpxeValue> {
 /// A name as one value of a URL's query.
 fn url_word(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_by_its_shape_is_as_the_template_has_it() {
+        let value = |text: &str| ipxe_value(text).unwrap();
+        for count in 1..SHAPES.len() {
+            let values = || Values {
+                machine: value("web1"),
+                profile: value("Debian {{ machine }}"),
+                files: (0..count)
+                    .map(|n| File {
+                        what: "initrd",
+                        url: value(&format!("http://a/{n}")),
+                        command: value(&format!("initrd --name {n} http://a/{n}")),
+                    })
+                    .collect(),
+                again: "http://a/again".into(),
+            };
+            let shaped = shaped(&shape_of(count), &values());
+            assert!(!shaped.contains(MARK));
+            assert_eq!(shaped, fill("machine.ipxe", values()), "{count}");
+        }
+    }
 }

@@ -56,6 +56,10 @@ pub fn ipxe_value(text: &str) -> Result<IpxeValue, Live> {
     if text.len() > LIMIT {
         return Err(Live::TooLong);
     }
+    // Nearly all of them, and scripts are made by the thousand.
+    if text.bytes().all(is_dull) {
+        return Ok(IpxeValue(text.trim().to_string()));
+    }
     if text.contains(['\n', '\r', '\u{2028}', '\u{2029}', '\u{85}']) {
         return Err(Live::LineBreak);
     }
@@ -92,14 +96,25 @@ pub fn ipxe_word(text: &str) -> Result<IpxeValue, Live> {
     ipxe_value(text)
 }
 
+/// Printable ASCII with no meaning to iPXE, whatever stands beside it.
+fn is_dull(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'|' | b'&' | b'$' | b'#' | b';' | b'\\')
+}
+
+/// Characters of a text that is shown.
+const SHOWN: usize = 300;
+
 /// Any text made fit to be shown on a machine's screen: what is live is taken out of it. For
 /// sentences about a fault, which must not be lost because they quote what is wrong.
 pub fn shown(text: &str) -> IpxeValue {
+    if text.len() <= SHOWN && text.bytes().all(|b| b != b' ' && is_dull(b)) {
+        return IpxeValue(text.to_string());
+    }
     let text: String = text
         .chars()
         .map(|c| if is_printable(c) { c } else { ' ' })
         .filter(|c| !matches!(c, '|' | '&' | '$' | '#' | ';' | '\\'))
-        .take(300)
+        .take(SHOWN)
         .collect();
     IpxeValue(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

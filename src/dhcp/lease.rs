@@ -673,7 +673,7 @@ mod tests {
     fn declared(s: &Subnet, machines: Vec<crate::model::Machine>) -> Leases {
         let mut config = Config::default();
         config.dhcp.subnets = vec![s.clone()];
-        config.machines = machines;
+        config.machines = machines.into();
         let mut l = Leases::default();
         l.configure(&config);
         l
@@ -734,7 +734,7 @@ mod tests {
         let s = subnet("10.0.0.10-10.0.0.11");
         let mut config = Config::default();
         config.dhcp.subnets = vec![s.clone()];
-        config.machines = vec![machine(1, Some([10, 0, 0, 10].into()))];
+        config.machines = vec![machine(1, Some([10, 0, 0, 10].into()))].into();
         let mut l = Leases::default();
         l.configure(&config);
         let wanted = Some([10, 0, 0, 10].into());
@@ -751,7 +751,7 @@ mod tests {
         l.bind(&who(2), a, &s, HOUR, None, at(0)).unwrap();
         let mut config = Config::default();
         config.dhcp.subnets = vec![s.clone()];
-        config.machines = vec![machine(1, Some(a))];
+        config.machines = vec![machine(1, Some(a))].into();
         l.configure(&config);
         let b = offer(&mut l, 1, &s, None, at(1)).unwrap();
         assert_ne!(b, a, "in use until its lease ends");

@@ -1,12 +1,15 @@
 //! A machine as it is declared, and what is known of one that asks.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::sync::OnceLock;
 
 use super::{Firmware, Mac, MacPattern};
 
 /// What a machine that asks has told of itself. DHCP gives the address, the architecture and the
 /// UUID; iPXE adds the rest in the query of its first request.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Facts {
     pub mac: Mac,
     /// Lower case with hyphens, as iPXE's `${uuid}` writes it.
@@ -121,9 +124,74 @@ impl Machine {
     }
 }
 
+/// The declared machines in the order of the configuration; they don't change, so that one look
+/// finds a machine among thousands.
+#[derive(Clone, Debug, Default)]
+pub struct Machines {
+    all: Vec<Machine>,
+    index: OnceLock<Index>,
+}
+
+/// Places among the machines, each list in their order.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    /// Those that are declared with that very MAC.
+    exact: HashMap<Mac, Vec<usize>>,
+    /// Those that are not declared with an exact one.
+    others: Vec<usize>,
+}
+
+impl Index {
+    fn of(machines: &[Machine]) -> Index {
+        let mut index = Index::default();
+        for (place, machine) in machines.iter().enumerate() {
+            match machine.mac() {
+                Some(mac) => index.exact.entry(mac).or_default().push(place),
+                None => index.others.push(place),
+            }
+        }
+        index
+    }
+}
+
+impl From<Vec<Machine>> for Machines {
+    fn from(all: Vec<Machine>) -> Machines {
+        Machines { all, index: OnceLock::new() }
+    }
+}
+
+impl Deref for Machines {
+    type Target = [Machine];
+
+    fn deref(&self) -> &[Machine] {
+        &self.all
+    }
+}
+
+impl<'a> IntoIterator for &'a Machines {
+    type Item = &'a Machine;
+    type IntoIter = std::slice::Iter<'a, Machine>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
+}
+
+impl PartialEq for Machines {
+    fn eq(&self, other: &Machines) -> bool {
+        self.all == other.all
+    }
+}
+
 /// The first declared machine that agrees with the facts, in the order of the configuration.
-pub fn find<'a>(machines: &'a [Machine], facts: &Facts) -> Option<&'a Machine> {
-    machines.iter().find(|m| m.matches.agrees(facts))
+pub fn find<'a>(machines: &'a Machines, facts: &Facts) -> Option<&'a Machine> {
+    let index = machines.index.get_or_init(|| Index::of(&machines.all));
+    let agrees = |place: &&usize| machines.all[**place].matches.agrees(facts);
+    let exact = index.exact.get(&facts.mac).and_then(|places| places.iter().find(agrees));
+    // One that comes later does not count, however well it agrees.
+    let before = |place: &&usize| exact.is_none_or(|exact| *place < exact);
+    let other = index.others.iter().take_while(before).find(agrees);
+    other.or(exact).map(|place| &machines.all[*place])
 }
 
 /// The architecture's name for what iPXE says of itself: `${buildarch}` and `${platform}`.
@@ -160,5 +228,49 @@ mod tests {
         assert!(!m.agrees(&facts));
         facts.arch = arch_of("i386", "pcbios");
         assert!(m.agrees(&facts));
+    }
+
+    #[test]
+    fn the_first_that_agrees_is_found_as_by_looking_at_each() {
+        let mac = |n: u8| Mac([0x52, 0x54, 0, 0, 0, n]);
+        let machine = |n: usize, mac: Option<&str>, vendor: Option<&str>| Machine {
+            name: n.to_string(),
+            matches: Match {
+                mac: mac.map(|m| m.parse().unwrap()),
+                vendor: vendor.map(str::to_string),
+                ..Match::default()
+            },
+            profile: None,
+            address: None,
+            hostname: None,
+            loader: None,
+            vars: serde_json::Map::new(),
+        };
+        let kinds = [
+            (Some("52:54:00:00:00:01"), None),
+            (Some("52:54:00:00:00:01"), Some("QEMU")),
+            (Some("52:54:00:00:00:02"), Some("Dell")),
+            (Some("52:54:00:*"), None),
+            (Some("52:54:00:*"), Some("QEMU")),
+            (None, Some("Dell")),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for order in 0..kinds.len().pow(4) {
+            let picked = (0..4).map(|n| kinds[order / kinds.len().pow(n) % kinds.len()]);
+            let all: Vec<Machine> =
+                picked.enumerate().map(|(n, (mac, vendor))| machine(n, mac, vendor)).collect();
+            let machines = Machines::from(all.clone());
+            for n in 1..4 {
+                for vendor in [None, Some("QEMU"), Some("Dell")] {
+                    let manufacturer = vendor.map(str::to_string);
+                    let facts = Facts { manufacturer, ..Facts::of(mac(n)) };
+                    let found = find(&machines, &facts).map(|m| &m.name);
+                    let first = all.iter().find(|m| m.matches.agrees(&facts)).map(|m| &m.name);
+                    assert_eq!(found, first, "{all:?} {facts:?}");
+                    seen.insert(found.cloned());
+                }
+            }
+        }
+        assert_eq!(seen.len(), 5, "each place, and none");
     }
 }
