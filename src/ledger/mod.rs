@@ -3,13 +3,13 @@
 //! 1. [`Ledger::learn`] keeps the facts that a machine told of itself.
 //! 2. [`Ledger::record`] puts an event on the machine's timeline, and writes it to the log.
 //! 3. [`Ledger::open_boot`] makes the random token under which one boot of one machine finds its
-//!    answers and reports back.
+//!    answers and reports back; [`Ledger::booted`] is all that one script tells.
 //! 4. [`Ledger::refused`] counts and logs every silence and refusal by its name.
 //!
 //! All of it is bounded: a network full of made-up MAC addresses pushes out the machine that was
 //! heard of longest ago, never more than [`MACHINES`] at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -92,6 +92,17 @@ pub struct Boot {
     pub since: Timestamp,
 }
 
+/// One script for one machine, as the ledger sees it.
+#[derive(Debug)]
+pub struct Script<'a> {
+    pub facts: Facts,
+    /// The name that the machine is declared by.
+    pub name: Option<&'a str>,
+    /// The token (128 random bits in hex) and the profile of the boot that it opens.
+    pub boot: Option<(String, &'a str)>,
+    pub event: Event,
+}
+
 #[derive(Default)]
 struct State {
     machines: HashMap<Mac, Known>,
@@ -99,6 +110,10 @@ struct State {
     order: BTreeSet<(Timestamp, Mac)>,
     by_ip: HashMap<Ipv4Addr, Mac>,
     boots: HashMap<String, Boot>,
+    /// The token of each machine's newest boot.
+    newest: HashMap<Mac, String>,
+    /// Those of the boots, in the order in which they were opened.
+    tokens: VecDeque<String>,
     refused: BTreeMap<(&'static str, &'static str), u64>,
     alarms: BTreeMap<(&'static str, String), Alarm>,
     lines: Lines,
@@ -175,16 +190,14 @@ impl Ledger {
     /// What a machine told of itself by HTTP, in place of all that was told so before: a fact that
     /// somebody else planted under its address does not outlive its own next word. Returns what is
     /// known now; architecture, UUID and address that DHCP told stay where this has none.
-    pub fn told(&self, facts: Facts, now: Timestamp) -> Facts {
-        let old = self.facts(facts.mac);
-        let facts = Facts {
-            arch: facts.arch.or(old.as_ref().and_then(|o| o.arch)),
-            uuid: facts.uuid.clone().or(old.as_ref().and_then(|o| o.uuid.clone())),
-            ip: facts.ip.or(old.and_then(|o| o.ip)),
-            ..facts
-        };
-        self.state().known(facts.mac, now).facts = facts.clone();
-        self.learn(facts.clone(), now);
+    pub fn told(&self, mut facts: Facts, now: Timestamp) -> Facts {
+        let mut state = self.state();
+        let old = &mut state.known(facts.mac, now).facts;
+        facts.arch = facts.arch.or(old.arch);
+        facts.uuid = facts.uuid.or_else(|| old.uuid.take());
+        facts.ip = facts.ip.or(old.ip);
+        *old = facts.clone();
+        state.at(facts.ip, facts.mac);
         facts
     }
 
@@ -217,6 +230,25 @@ impl Ledger {
         }
         for event in events {
             known.push(event, now);
+        }
+    }
+
+    /// All that one script tells, in one step: the loader that was handed out works, so that what
+    /// comes next is another boot; [`Ledger::named`] and [`Ledger::open_boot`] where there is a name
+    /// and a profile, and [`Ledger::record`].
+    pub fn booted(&self, script: Script<'_>, now: Timestamp) {
+        let mac = script.facts.mac;
+        let may = self.state().lines.take(1, now);
+        log(may, mac, std::slice::from_ref(&script.event));
+        let mut state = self.state();
+        let known = state.known(mac, now);
+        known.handed = None;
+        if script.name.is_some() && known.name.as_deref() != script.name {
+            known.name = script.name.map(str::to_string);
+        }
+        known.push(script.event, now);
+        if let Some((token, profile)) = script.boot {
+            state.open_boot(token, script.facts, profile, now);
         }
     }
 
@@ -329,19 +361,14 @@ impl Ledger {
     /// A new boot of `mac` with `profile` under `token` (128 random bits in hex, made by the
     /// caller, who has the dice).
     pub fn open_boot(&self, token: String, facts: Facts, profile: &str, now: Timestamp) {
-        let mut state = self.state();
-        let old = now - SignedDuration::try_from(BOOT_LIFE).unwrap_or(SignedDuration::MAX);
-        if state.boots.len() >= BOOTS {
-            state.boots.retain(|_, b| b.since > old);
-        }
-        if state.boots.len() >= BOOTS
-            && let Some(oldest) =
-                state.boots.iter().min_by_key(|(_, b)| b.since).map(|(t, _)| t.clone())
-        {
-            state.boots.remove(&oldest);
-        }
-        let boot = Boot { mac: facts.mac, profile: profile.to_string(), facts, since: now };
-        state.boots.insert(token, boot);
+        self.state().open_boot(token, facts, profile, now);
+    }
+
+    /// The newest boot of a machine that still lives, and its token.
+    pub fn newest_boot(&self, mac: Mac, now: Timestamp) -> Option<(String, Boot)> {
+        let token = self.state().newest.get(&mac).cloned()?;
+        let boot = self.boot(&token, now)?;
+        Some((token, boot))
     }
 
     /// The boot that a token belongs to, while it lives.
@@ -393,6 +420,24 @@ impl Known {
 }
 
 impl State {
+    fn open_boot(&mut self, token: String, facts: Facts, profile: &str, now: Timestamp) {
+        // The oldest makes room, without a search.
+        while self.boots.len() >= BOOTS
+            && let Some(oldest) = self.tokens.pop_front()
+        {
+            let gone = self.boots.remove(&oldest);
+            if let Some(boot) = gone
+                && self.newest.get(&boot.mac) == Some(&oldest)
+            {
+                self.newest.remove(&boot.mac);
+            }
+        }
+        self.newest.insert(facts.mac, token.clone());
+        let boot = Boot { mac: facts.mac, profile: profile.to_string(), facts, since: now };
+        self.tokens.push_back(token.clone());
+        self.boots.insert(token, boot);
+    }
+
     fn at(&mut self, ip: Option<Ipv4Addr>, mac: Mac) {
         let Some(ip) = ip else { return };
         if self.by_ip.len() >= 2 * MACHINES {
@@ -532,5 +577,10 @@ mod tests {
         assert_eq!(ledger.boot("t", now).unwrap().mac, mac(1));
         let later = now + SignedDuration::from_secs(24 * 3600);
         assert!(ledger.boot("t", later).is_none());
+        for n in 0..BOOTS {
+            ledger.open_boot(n.to_string(), Facts::of(mac(1)), "p", now);
+        }
+        assert!(ledger.boot("t", now).is_none(), "the oldest made room");
+        assert!(ledger.boot("0", now).is_some());
     }
 }
