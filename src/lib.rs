@@ -1,8 +1,8 @@
 //! pilotlight: a network boot server.
 //!
 //! Floors, from the ground up; a module names only modules on lower floors, and `tests/house.rs`
-//! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media`; `http rehearse`;
-//! `app`; `cli`.
+//! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media mirror`;
+//! `http rehearse`; `app`; `cli`.
 
 pub mod app;
 pub mod boot;
@@ -13,6 +13,7 @@ pub mod http;
 pub mod ipxe;
 pub mod ledger;
 pub mod media;
+pub mod mirror;
 pub mod model;
 pub mod radv;
 pub mod rehearse;
