@@ -121,7 +121,8 @@ impl Server {
                 machine("broken1", 3, "broken"),
                 machine("missing1", 4, "missing"),
                 machine("inject1", 5, "inject"),
-            ],
+            ]
+            .into(),
             ..Config::default()
         };
         let bind = || {
@@ -674,7 +675,7 @@ fn by_https_all_travels_by_https_but_the_report() {
     let config = Config {
         folders: vec![Folder { name: "f".into(), dir: dir.path().into() }],
         profiles: vec![web],
-        machines: vec![machine("web1", 1, "web")],
+        machines: vec![machine("web1", 1, "web")].into(),
         ..Config::default()
     };
     let key = rcgen::KeyPair::generate().unwrap();

@@ -1,5 +1,6 @@
 //! What a machine is told: entry script, its own script, loader, answer; and what it reports.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
@@ -7,13 +8,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 
 use super::error::No;
+use super::renders::Ready;
 use super::{Web, local, peer, query};
 use crate::boot::render::{self, Scene};
 use crate::boot::script::{self, For};
 use crate::boot::{Ask, Decision, Urls, decide};
 use crate::config::Config;
+use crate::ledger::Script;
 use crate::model::event::{plain, size};
-use crate::model::{Facts, Mac, Machine, Profile, Stage, machine};
+use crate::model::{Event, Facts, Mac, Machine, Profile, Stage, machine};
 use crate::{ipxe, media};
 
 /// The largest report.
@@ -49,30 +52,51 @@ pub async fn script(
     let urls = web.door.urls(local(&req), &token());
     let config = web.config.load_full();
 
-    let made = match decide(&config, &facts, &ask) {
-        Decision::Install { profile, .. } => {
-            let theirs = (config.clone(), facts.clone(), ask.clone(), urls.clone());
-            let job = move || make(&theirs.0, &theirs.1, &theirs.2, &theirs.3);
-            match web.renders.run(&config, &profile.name, job).await {
-                Err(no @ No::Endless(_)) => waits(&config, &facts, &ask, &urls, no),
-                made => made?,
+    let decision = decide(&config, &facts, &ask);
+    let made = match decision {
+        Decision::Install { profile, .. } => match web.renders.kept(&config, &profile.name) {
+            // Nothing of it can take long.
+            Some(ready) => made_of(&config, &facts, &ask, &urls, decision, |_| Ok(ready)),
+            None => {
+                let name = profile.name.clone();
+                let theirs = (config.clone(), facts.clone(), ask.clone(), urls.clone());
+                let job = move || {
+                    let (config, facts, ask, urls) = theirs;
+                    let mut kept = None;
+                    let made = made_of(
+                        &config,
+                        &facts,
+                        &ask,
+                        &urls,
+                        decide(&config, &facts, &ask),
+                        |profile| {
+                            let ready = ready(&config, profile)?;
+                            kept = Some(ready.clone());
+                            Ok(ready)
+                        },
+                    );
+                    (made, kept)
+                };
+                match web.renders.run(&config, &name, job).await {
+                    Err(no @ No::Endless(_)) => waits(&config, &facts, &ask, &urls, no),
+                    made => {
+                        let (made, kept) = made?;
+                        kept.into_iter().for_each(|ready| web.renders.keep(&config, &name, ready));
+                        made
+                    }
+                }
             }
-        }
-        _ => make(&config, &facts, &ask, &urls),
+        },
+        _ => made_of(&config, &facts, &ask, &urls, decision, |profile| ready(&config, profile)),
     };
 
-    // The loader that was handed out works: what comes next is another boot.
-    web.ledger.set_handed(mac, None, now);
-    if let Some(name) = &made.machine {
-        web.ledger.named(mac, name, now);
-    }
-    if let Some(profile) = &made.profile {
-        web.ledger.open_boot(urls.token, facts, profile, now);
-    }
     if let Some(why) = &made.why {
         web.ledger.refused("boot", Some(mac), why, now);
     }
-    web.record(Some(mac), Stage::Script, "GET", format!("{}: {}", req.path(), made.said));
+    let event = Event::new(Stage::Script, "GET", format!("{}: {}", req.path(), made.said));
+    let name = made.machine.as_deref();
+    let boot = made.profile.as_deref().map(|profile| (urls.token, profile));
+    web.ledger.booted(Script { facts, name, boot, event }, now);
     Ok(plain_text(made.script))
 }
 
@@ -93,51 +117,65 @@ pub struct Made {
 /// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand: what `serve`
 /// answers and `explain` shows. Reads files, changes nothing.
 pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
-    let machine = machine::find(&config.machines, facts);
+    made_of(config, facts, ask, urls, decide(config, facts, ask), |profile| ready(config, profile))
+}
+
+fn made_of(
+    config: &Config,
+    facts: &Facts,
+    ask: &Ask,
+    urls: &Urls,
+    decision: Decision<'_>,
+    ready: impl FnOnce(&Profile) -> Result<Arc<Ready>, No>,
+) -> Made {
+    let machine = match decision {
+        Decision::Install { machine, .. } => machine,
+        _ => machine::find(&config.machines, facts),
+    };
     let name = shown(machine, facts);
     let who = who(&name, facts, ask, urls);
-    let made = |script: String, said: String| Made {
+    let made = |script: String, said: String, why: Option<No>| Made {
         script,
         said,
         machine: machine.map(|m| m.name.clone()),
         profile: None,
-        why: None,
+        why,
     };
-    match decide(config, facts, ask) {
-        Decision::Install { machine, profile } => {
-            match installs(config, machine, profile, facts, urls, &who) {
+    match decision {
+        Decision::Install { profile, .. } => {
+            let installs = ready(profile).and_then(|ready| {
+                let scene = Scene::new(config, machine, profile, facts, urls);
+                let answers = ready.unproved(facts, urls);
+                let script = render::machine_script(&who, &scene, profile, urls, answers)?;
+                if !answers.is_empty() {
+                    ready.prove(facts, urls);
+                }
+                Ok(script)
+            });
+            match installs {
                 Ok(script) => Made {
                     profile: Some(profile.name.clone()),
-                    ..made(script, format!("boots profile {}", profile.name))
+                    ..made(script, format!("boots profile {}", profile.name), None)
                 },
                 Err(no) => waits(config, facts, ask, urls, no),
             }
         }
-        Decision::Local(why) => made(script::local(&why), format!("local disk: {why}")),
-        Decision::Menu(why) => made(script::menu(&who, config, &why), format!("menu: {why}")),
+        Decision::Local(why) => made(script::local(&why), format!("local disk: {why}"), None),
+        Decision::Menu(why) => made(script::menu(&who, config, &why), format!("menu: {why}"), None),
+        Decision::Refuse(why) => {
+            let said = format!("refused: {why}");
+            made(script::refuse(&name, &why.to_string()), said, Some(No::Decided(why)))
+        }
         Decision::Wait(why) => waits(config, facts, ask, urls, No::Decided(why)),
-        Decision::Refuse(why) => Made {
-            why: Some(No::Decided(why)),
-            ..made(script::refuse(&name, &why.to_string()), format!("refused: {why}"))
-        },
     }
 }
 
-/// The script of a profile, once all that it needs is there.
-fn installs(
-    config: &Config,
-    machine: Option<&Machine>,
-    profile: &Profile,
-    facts: &Facts,
-    urls: &Urls,
-    who: &For<'_>,
-) -> Result<String, No> {
+/// What a profile needs from disks: its templates, and that its files are there.
+fn ready(config: &Config, profile: &Profile) -> Result<Arc<Ready>, No> {
     if let Some(missing) = media::missing(config, profile).into_iter().next() {
         return Err(missing.into());
     }
-    let templates = render::templates(profile)?;
-    let scene = Scene::new(machine, profile, facts, urls);
-    Ok(render::machine_script(who, &scene, profile, urls, &templates)?)
+    Ok(Arc::new(Ready::of(profile, render::templates(profile)?)))
 }
 
 fn waits(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls, no: No) -> Made {
@@ -221,7 +259,7 @@ pub async fn answer(
         let at = profile.answers.iter().position(|a| a.name == name);
         let at = at.ok_or_else(|| No::NoAnswer(profile.name.clone(), plain(&name, 80)))?;
         let machine = machine::find(&config.machines, &facts);
-        let scene = Scene::new(machine, profile, &facts, &urls);
+        let scene = Scene::new(&config, machine, profile, &facts, &urls);
         let template = render::template(profile, &profile.answers[at])?;
         Ok::<_, No>(render::answer(&scene, &profile.answers[at], &template)?)
     };
@@ -269,5 +307,5 @@ fn plain_text(text: String) -> HttpResponse {
 fn token() -> String {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).expect("Linux has had getrandom(2) since 3.17");
-    bits.iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(bits))
 }

@@ -2,20 +2,24 @@
 //! fetch is on the timeline of the machine that it belongs to.
 
 use std::fmt::Write;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_files::NamedFile;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::Web;
+use super::conditional::Validators;
 use super::error::No;
+use super::plane::{self, Sent};
 use crate::config::Config;
 use crate::media::{self, Entry, Found, LISTED};
 use crate::model::event::size;
@@ -38,22 +42,32 @@ pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespon
     let stage = stage_of(config.profile(&boot.profile), &name, &path);
     let shown = format!("{name}/{}", path.display());
     let answer = serve(&req, &config, &name, path).await?;
-    let whole = matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-    if req.method() != Method::GET || !whole {
-        return Ok(answer);
-    }
-    let total = match answer.body().size() {
-        BodySize::Sized(total) => total,
-        _ => 0,
-    };
+    Ok(told(&req, answer, web.clone(), boot.mac, stage, shown))
+}
+
+/// Puts a file's fetch on the timeline of `mac`: now, and when its last byte has left or never did.
+pub fn told(
+    req: &HttpRequest,
+    answer: HttpResponse,
+    web: web::Data<Web>,
+    mac: Mac,
+    stage: Stage,
+    shown: String,
+) -> HttpResponse {
+    let sent = answer.extensions().get::<Sent>().cloned();
+    let Some(sent) = sent.filter(|_| req.method() == Method::GET) else { return answer };
     let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
-    let what =
-        format!("{shown} ({}{}{})", size(total), range.map_or("", |_| ", "), range.unwrap_or(""));
-    web.record(Some(boot.mac), stage, "GET", what);
-    Ok(answer.map_body(|_, inner| {
+    let what = format!(
+        "{shown} ({}{}{})",
+        size(sent.total),
+        range.map_or("", |_| ", "),
+        range.unwrap_or("")
+    );
+    web.record(Some(mac), stage, "GET", what);
+    answer.map_body(|_, inner| {
         let began = Instant::now();
-        BoxBody::new(Told { inner, web, mac: boot.mac, stage, shown, total, sent: 0, began })
-    }))
+        BoxBody::new(Told { inner, web, mac, stage, shown, sent, began })
+    })
 }
 
 /// Name and cleaned path of the request, `at` being the name's place among the parts of the raw
@@ -65,12 +79,16 @@ fn parts(req: &HttpRequest, at: usize) -> Result<(String, PathBuf), No> {
 }
 
 fn stage_of(profile: Option<&Profile>, name: &str, path: &Path) -> Stage {
-    let is = |source: &Source| match source {
+    stage_by(profile, |source| match source {
         Source::Ours { folder, path: p } => {
             folder == name && media::clean_plain(p).is_ok_and(|p| p == path)
         }
-        Source::Url(_) => false,
-    };
+        Source::Mirror { .. } | Source::Url(_) => false,
+    })
+}
+
+/// The stage of a boot at which the file is fetched that `is` knows.
+pub fn stage_by(profile: Option<&Profile>, is: impl Fn(&Source) -> bool) -> Stage {
     match profile {
         Some(p) if is(&p.kernel) => Stage::Kernel,
         Some(p) if p.initrds.iter().any(is) => Stage::Initrd,
@@ -86,24 +104,20 @@ async fn serve(
 ) -> Result<HttpResponse, No> {
     let folder =
         config.folder(name).ok_or_else(|| No::NoFolder(name.chars().take(80).collect()))?;
-    let (dir, at) = (folder.dir.clone(), path.clone());
-    let found = web::block(move || media::resolve(&dir, &at)).await.map_err(|_| No::Slow)??;
     let slash = req.path().ends_with('/');
+    let found = match media::resolve_now(&folder.dir, &path) {
+        Some((file, meta)) if !slash => return Ok(file_answer(req, &path, file, &meta)),
+        _ => {
+            let (dir, at) = (folder.dir.clone(), path.clone());
+            web::block(move || media::resolve(&dir, &at)).await.map_err(|_| No::Slow)??
+        }
+    };
     match found {
         Found::File(..) if slash => Err(media::Refused::NotThere.into()),
         Found::File(file, _) => {
             let unreadable = |e: std::io::Error| media::Refused::Unreadable(e.to_string());
-            let file_name = path.file_name().unwrap_or_default();
-            let mut file = NamedFile::from_file(file, Path::new(file_name))
-                .map_err(unreadable)?
-                .disable_content_disposition()
-                .prefer_utf8(true);
-            if path.extension().is_some_and(|e| e == "efi")
-                && let Ok(kind) = "application/efi".parse()
-            {
-                file = file.set_content_type(kind);
-            }
-            Ok(file.into_response(req))
+            let meta = file.metadata().map_err(unreadable)?;
+            Ok(file_answer(req, &path, file, &meta))
         }
         // The links of a listing are relative.
         Found::Dir(_) if !slash => Ok(HttpResponse::MovedPermanently()
@@ -115,6 +129,31 @@ async fn serve(
             .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .body(listing(&format!("{name}/{}", path.display()), &entries))),
+    }
+}
+
+/// All of an open file, or what is asked of it.
+fn file_answer(req: &HttpRequest, path: &Path, file: File, meta: &Metadata) -> HttpResponse {
+    let modified = meta.modified().ok();
+    // To the nanosecond: a file that is written twice in a second is two files.
+    let (ino, len) = (meta.ino(), meta.len());
+    let etag = format!("\"{ino:x}-{len:x}-{:x}.{:x}\"", meta.mtime(), meta.mtime_nsec());
+    let is = Validators { etag: Some(etag), modified, len };
+    plane::answer(req, &is, content_type(path), Arc::new(file), 0)
+}
+
+/// By the name's end, since nothing else is known of it.
+fn content_type(path: &Path) -> String {
+    // EDK2 takes it as the sign that this can be started.
+    if path.extension().is_some_and(|e| e == "efi") {
+        return "application/efi".into();
+    }
+    let kind = mime_guess::from_path(path).first_or_octet_stream();
+    let text =
+        kind.type_() == mime_guess::mime::TEXT || kind == mime_guess::mime::APPLICATION_JAVASCRIPT;
+    match text && kind.get_param("charset").is_none() {
+        true => format!("{kind}; charset=utf-8"),
+        false => kind.to_string(),
     }
 }
 
@@ -164,8 +203,7 @@ struct Told {
     mac: Mac,
     stage: Stage,
     shown: String,
-    total: u64,
-    sent: u64,
+    sent: Sent,
     began: Instant,
 }
 
@@ -180,17 +218,13 @@ impl MessageBody for Told {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled {
-            self.sent += bytes.len() as u64;
-        }
-        polled
+        Pin::new(&mut self.inner).poll_next(cx)
     }
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
-        let (sent, total, took) = (self.sent, self.total, self.began.elapsed());
+        let (sent, total, took) = (self.sent.bytes(), self.sent.total, self.began.elapsed());
         let shown = std::mem::take(&mut self.shown);
         let seconds = took.as_secs_f64();
         let (what, detail) = if sent >= total {

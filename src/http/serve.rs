@@ -1,22 +1,28 @@
 //! Puts the doors on sockets that were bound beforehand.
 
-use std::any::Any;
+use std::future::ready;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::{Extensions, ServerHandle};
+use actix_http::HttpService;
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
+use actix_tls::accept::rustls_0_23::Acceptor;
+use actix_web::dev::{AppConfig, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::error::counted;
-use super::{Local, Web, routes};
+use super::plane::Wire;
+use super::{Web, routes};
 
 /// Each worker is a thread with a runtime of its own: more than this buys nothing a disk could
 /// keep up with, and costs memory.
@@ -29,6 +35,8 @@ const BLOCKING: usize = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// For the head of a request to arrive.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// For the rest of a connection's closing.
+const DISCONNECT_TIME: Duration = Duration::from_secs(1);
 /// What is being sent may go on for this long after the word to stop, in seconds.
 const GRACE: u64 = 10;
 
@@ -75,23 +83,22 @@ pub fn start(
     let web = web::Data::from(Arc::new(web));
     let mut running = Running { handles: Vec::new(), tasks: JoinSet::new() };
 
-    let shared = web.clone();
-    let mut door = HttpServer::new(move || {
-        App::new().app_data(shared.clone()).wrap(from_fn(counted)).configure(routes::boot_door)
-    })
-    .workers(available_parallelism().map_or(1, usize::from).min(WORKERS))
-    .max_connections(CONNECTIONS)
-    .worker_max_blocking_threads(BLOCKING)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(REQUEST_TIME)
-    .tls_handshake_timeout(REQUEST_TIME)
-    .shutdown_timeout(GRACE)
-    .disable_signals()
-    .on_connect(remember_local);
+    let mut door = Server::build()
+        .workers(available_parallelism().map_or(1, usize::from).min(WORKERS))
+        .max_concurrent_connections(CONNECTIONS)
+        .worker_max_blocking_threads(BLOCKING)
+        .shutdown_timeout(GRACE)
+        .disable_signals();
+    let stopping = door.graceful_shutdown_signal();
     for (listener, tls) in boot {
+        let (web, stopping) = (web.clone(), stopping.clone());
+        let name = listener.local_addr()?.to_string();
         door = match tls {
-            Some(tls) => door.listen_rustls_0_23(listener, tls)?,
-            None => door.listen(listener)?,
+            None => door.listen(name, listener, move || plain(&web, &stopping))?,
+            Some(mut tls) => {
+                tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+                door.listen(name, listener, move || secure(&web, &stopping, tls.clone()))?
+            }
         };
     }
     running.spawn(door.run());
@@ -118,14 +125,73 @@ impl Running {
     }
 }
 
-/// See [`Local`].
-fn remember_local(connection: &dyn Any, data: &mut Extensions) {
-    let plain = connection.downcast_ref::<TcpStream>();
-    let tcp = plain.or_else(|| {
-        let tls = connection.downcast_ref::<TlsStream<TcpStream>>()?;
-        Some(tls.get_ref().0)
-    });
-    if let Some(address) = tcp.and_then(|tcp| tcp.local_addr().ok()) {
-        data.insert(Local(address));
+/// A door without TLS. Not actix-web's own `HttpServer`, which takes no streams but its own: see
+/// [`plane`](super::plane).
+fn plain(
+    web: &web::Data<Web>,
+    stopping: &GracefulShutdownSignal,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<>
+{
+    let shared = web.clone();
+    fn_service(move |tcp| ready(Ok(prepared(Wire::plain(tcp, shared.limits.send_time), &shared))))
+        .and_then(connections(web, stopping))
+}
+
+fn secure(
+    web: &web::Data<Web>,
+    stopping: &GracefulShutdownSignal,
+    tls: ServerConfig,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<>
+{
+    let shared = web.clone();
+    let mut acceptor = Acceptor::new(tls);
+    acceptor.set_handshake_timeout(REQUEST_TIME);
+    acceptor
+        .map_err(|_| ())
+        .map(move |tls| prepared(Wire::tls(tls, shared.limits.send_time), &shared))
+        .and_then(connections(web, stopping))
+}
+
+fn prepared(wire: Wire, web: &Web) -> (Wire, Option<SocketAddr>) {
+    if let Err(e) = wire.prepare(web.config.load().http.pace) {
+        tracing::debug!(target: "pilotlight", "a connection that is gone already: {e}");
     }
+    let peer = wire.peer();
+    (wire, peer)
+}
+
+/// What speaks HTTP on one stream after the other. How connections end is no news: machines are
+/// switched off.
+fn connections(
+    web: &web::Data<Web>,
+    stopping: &GracefulShutdownSignal,
+) -> impl ServiceFactory<
+    (Wire, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = (),
+    InitError = (),
+> + use<> {
+    let stopping = stopping.clone();
+    let app = App::new()
+        .app_data(web.clone())
+        .wrap(from_fn(counted))
+        .configure(routes::boot_door)
+        .into_factory()
+        .map_err(|e: actix_web::Error| e.error_response());
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(REQUEST_TIME)
+        .client_disconnect_timeout(DISCONNECT_TIME)
+        .on_connect_ext(|wire: &Wire, data| {
+            if let Some(conn) = wire.conn() {
+                data.insert(conn);
+            }
+        })
+        .h1(map_config(app, |()| AppConfig::default()))
+        .map_err(|_| ())
 }

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::model::profile::Source;
 use crate::model::{Profile, Why};
 
-pub use disk::{open_beneath, resolve};
+pub use disk::{open_beneath, resolve, resolve_now};
 
 /// The longest path, PATH_MAX of Linux.
 const PATH_LIMIT: usize = 4096;
@@ -103,7 +103,7 @@ pub fn missing(config: &Config, profile: &Profile) -> Vec<Missing> {
             path: path.clone(),
             why,
         }),
-        Source::Url(_) => None,
+        Source::Mirror { .. } | Source::Url(_) => None,
     };
     std::iter::once(&profile.kernel).chain(&profile.initrds).filter_map(check).collect()
 }
@@ -201,6 +201,11 @@ mod tests {
         assert_eq!(read(&root, "sub/up/secret"), Err(Refused::Outside));
         assert!(matches!(read(&root, "loop"), Err(Refused::Unreadable(_))));
         assert_eq!(read(&root, "pipe"), Err(Refused::NotAFile), "and it does not block");
+        let now = |path| disk::resolve_now(&root, Path::new(path)).map(|(_, meta)| meta.len());
+        assert_eq!((now("inside"), now("sub/back")), (Some(1), Some(1)));
+        for path in ["", "sub", "out", "sub/up/secret", "loop", "pipe", "none"] {
+            assert_eq!(now(path), None, "{path}: not without a closer look");
+        }
         assert_eq!(read(&root, "sub/file/x"), Err(Refused::NotThere));
         assert_eq!(read(&root, &"n".repeat(300)), Err(Refused::NotThere));
         assert_eq!(open_beneath(&root, "/sub/file").unwrap().1, 1);
