@@ -28,7 +28,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, Errors, Mode, Note};
 use crate::ledger::Ledger;
-use crate::model::Interface;
+use crate::mirror::serve::Mirrors;
+use crate::model::{Facts, Interface, machine};
 use crate::{dhcp, http, store, tftp, tls};
 
 /// What the command line says.
@@ -145,6 +146,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         tracing::warn!(target: "pilotlight", "[tls] certificate does not name {address}: machines that are sent there will refuse it");
     }
     let ledger = Arc::new(Ledger::new());
+    let mirrors = Mirrors::open(&config, ledger.clone(), store.clone())?;
     let shared = Arc::new(ArcSwap::from_pointee(config));
     let config = shared.load_full();
 
@@ -185,6 +187,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         radv.look()?;
     }
     let booting = radv.clone();
+    let (ahead, facts, declared) = (mirrors.clone(), ledger.clone(), shared.clone());
     let trusted = tls.clone();
     let dhcp = Arc::new(dhcp::serve::Dhcp {
         config: shared.clone(),
@@ -195,6 +198,18 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         booting: Box::new(move |interface, mac| {
             if let Some(radv) = &booting {
                 radv.booting(interface, mac);
+            }
+        }),
+        appeared: Box::new(move |mac| {
+            if !ahead.has_learned() {
+                return;
+            }
+            let facts = facts.facts(mac).unwrap_or_else(|| Facts::of(mac));
+            let config = declared.load();
+            if let Some(profile) =
+                machine::find(&config.machines, &facts).and_then(|m| m.profile.as_deref())
+            {
+                ahead.appeared(profile);
             }
         }),
     });
@@ -212,7 +227,8 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     };
     let leases = Box::new(move || serde_json::json!(lists.list()));
     let root = tls.as_ref().and_then(|t| t.root_pem());
-    let web = http::Web::new(shared.clone(), ledger.clone(), door, root, leases);
+    let mut web = http::Web::new(shared.clone(), ledger.clone(), door, root, leases);
+    web.mirrors = Some(mirrors.clone());
     let mut http_running = http::start(web, doors, admin)?;
 
     for line in banner(&config, &interfaces, &addresses) {
@@ -222,7 +238,8 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     // Outside systemd there is nobody to tell.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 
-    let reloads = reload::Reload { options, shared: shared.clone(), dhcp };
+    let reloads =
+        reload::Reload { options, shared: shared.clone(), dhcp, mirrors: mirrors.clone() };
     let ended =
         until_told(told, &reloads, &interfaces, tls.as_deref(), radv.as_deref(), &addresses).await;
 
@@ -236,6 +253,8 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         radv.stop();
     }
     http_running.stop().await;
+    mirrors.settle();
+    mirrors.stop();
     ended
 }
 

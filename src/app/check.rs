@@ -3,7 +3,7 @@
 //! 1. The files themselves; if they cannot be understood, nothing else is said.
 //! 2. What they name on the disk: folders, kernels, initrds, templates, certificates.
 //! 3. Templates, rendered as each machine would be sent them.
-//! 4. Loaders, and what certificates and keys hold.
+//! 4. Loaders, and what certificates, keys and mirrors' keyrings hold.
 //! 5. This machine's interfaces: notes, since a configuration may be meant for another machine.
 
 use std::path::Path;
@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::boot::render::{Fault, check_templates};
 use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
+use crate::mirror::verify::Trust;
+use crate::model::event::size;
 use crate::model::firmware::TABLE;
 use crate::model::{Machine, Profile};
 use crate::{boot, ipxe, tls};
@@ -41,6 +43,7 @@ pub fn check(file: Option<&Path>) -> Checked {
     look.templates();
     look.loaders();
     look.certificates();
+    look.keys();
     look.interfaces();
     let Look { notes, errors, seen: mut all, .. } = look;
     for error in errors.errors {
@@ -54,8 +57,9 @@ pub fn check(file: Option<&Path>) -> Checked {
     Checked { config: Some(config), notes, errors: all }
 }
 
-/// What would be served, in three lines.
-pub fn served(config: &Config) -> [String; 3] {
+/// What would be served, in three lines, or four with mirrors. Each begins with eight characters
+/// that say what of.
+pub fn served(config: &Config) -> Vec<String> {
     let dhcp = match config.dhcp.mode {
         Mode::Full => {
             let ranges = config.dhcp.subnets.iter().flat_map(|s| &s.ranges);
@@ -74,7 +78,7 @@ pub fn served(config: &Config) -> [String; 3] {
         true => format!("HTTPS, port {}", config.http.https_port),
         false => format!("HTTP, port {}", config.http.port),
     };
-    [
+    let mut lines = vec![
         format!("DHCP    {dhcp}"),
         format!(
             "boots   {} into {} by {by}",
@@ -86,7 +90,18 @@ pub fn served(config: &Config) -> [String; 3] {
             count(boot::decide::offered(config).count() as u64, "profile"),
             humantime::format_duration(config.menu.timeout)
         ),
-    ]
+    ];
+    if !config.mirrors.is_empty() {
+        let names: Vec<&str> = config.mirrors.iter().map(|m| m.name.as_str()).collect();
+        lines.push(format!(
+            "mirrors {}; cache {}, up to {}{}",
+            names.join(", "),
+            config.cache_dir().display(),
+            size(config.cache.limit).replace(".0 ", " "),
+            if config.cache.offline { "; offline" } else { "" }
+        ));
+    }
+    lines
 }
 
 /// `1 profile`, `2 profiles`, `no profiles`.
@@ -132,6 +147,23 @@ impl Look {
     fn is_told(&self, key: &str) -> bool {
         let place = self.config.place(key);
         self.seen.errors.iter().any(|e| e.place == place)
+    }
+
+    /// What may sign for the mirrors; a file that cannot be read has been told of.
+    fn keys(&mut self) {
+        let config = self.config.clone();
+        for mirror in &config.mirrors {
+            for (n, path) in mirror.keys.iter().enumerate() {
+                let key = format!("mirror/{}/key/{n}", mirror.name);
+                let Ok(bytes) = std::fs::read(path) else { continue };
+                if let Err(bad) = Trust::read(&[(path.clone(), bytes)])
+                    && !self.is_told(&key)
+                {
+                    let hint = "the distribution's keyring package has the right file";
+                    self.err(config.place(&key), bad.to_string(), hint);
+                }
+            }
+        }
     }
 
     fn templates(&mut self) {

@@ -12,6 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::Options;
 use crate::config::Config;
 use crate::dhcp::serve::Dhcp;
+use crate::mirror::serve::Mirrors;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub struct Reload {
     pub options: Options,
     pub shared: Arc<ArcSwap<Config>>,
     pub dhcp: Arc<Dhcp>,
+    pub mirrors: Arc<Mirrors>,
 }
 
 impl Reload {
@@ -55,6 +57,7 @@ impl Reload {
                 "[dhcp] router-advertisement",
                 old.dhcp.router_advertisement == new.dhcp.router_advertisement,
             ),
+            ("[cache] dir", old.cache_dir() == new.cache_dir()),
             ("[http]", old.http == new.http),
             ("[tls]", old.tls == new.tls),
         ] {
@@ -68,6 +71,7 @@ impl Reload {
             state_dir: old.state_dir.clone(),
             http: old.http.clone(),
             tls: old.tls.clone(),
+            cache: crate::config::Cache { dir: old.cache.dir.clone(), ..new.cache },
             dhcp: crate::config::Dhcp { mode: old.dhcp.mode, ..new.dhcp },
             ..new
         };
@@ -77,6 +81,7 @@ impl Reload {
             new.machines.len(),
             new.profiles.len()
         );
+        self.mirrors.configure(&new);
         self.shared.store(Arc::new(new));
         self.dhcp.reconfigure();
     }

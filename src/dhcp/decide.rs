@@ -72,6 +72,8 @@ pub struct Answer {
     pub next: Next,
     /// What is to be remembered of loaders handed out; `None` leaves it as it is.
     pub handed: Option<Option<Handed>>,
+    /// The machine will boot from us.
+    pub boots: bool,
     /// The client is an iPXE about to boot: its wait for a router can be ended.
     pub booting: bool,
     /// An address that this client has not had before: a ping tells whether somebody sits there.
@@ -328,10 +330,10 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
     let result = to.map(|to| {
         events.push(Event::new(stage, reply.kind.word(), told(&reply, &next, here)));
         let settled = reply.kind == ReplyKind::Ack || proxied;
-        let booting =
-            request.ipxe.is_some() && matches!(next, Next::Script { .. } | Next::Loader { .. });
+        let sent_on = matches!(next, Next::Script { .. } | Next::Loader { .. });
+        let booting = request.ipxe.is_some() && sent_on;
         let handed = handed.filter(|_| settled);
-        Box::new(Answer { handed, booting, reply, to, next, probe, patient: boots })
+        Box::new(Answer { handed, boots: sent_on, booting, reply, to, next, probe, patient: boots })
     });
     Outcome { facts, events, result }
 }

@@ -57,6 +57,8 @@ pub struct Dhcp {
     pub book: Book,
     /// Told of each iPXE that is about to boot: interface and machine.
     pub booting: Booting,
+    /// Hears of each machine that will boot from us, its firmware's first word on.
+    pub appeared: Box<dyn Fn(Mac) + Send + Sync>,
 }
 
 /// The leases, and the clock that they are counted by.
@@ -337,6 +339,7 @@ struct Waiting {
     events: Vec<Event>,
     handed: Option<Option<Handed>>,
     refused: Option<Silent>,
+    boots: bool,
     booting: bool,
 }
 
@@ -352,8 +355,8 @@ impl Waiting {
             _ => None,
         };
         let (ours, bytes) = (a.reply.siaddr, wire::write(&a.reply));
-        let (handed, booting) = (a.handed, a.booting);
-        Waiting { door, to, ours, bytes, facts, events, handed, refused, booting }
+        let (handed, boots, booting) = (a.handed, a.boots, a.booting);
+        Waiting { door, to, ours, bytes, facts, events, handed, refused, boots, booting }
     }
 }
 
@@ -618,6 +621,9 @@ fn tell(dhcp: &Dhcp, door: &Door, w: Box<Waiting>) {
     if let Err(e) = sent {
         let (to, name) = (w.to, &door.interface.name);
         tracing::warn!(target: "pilotlight", mac = %mac, "DHCP reply to {to} by {name}: {e}");
+    }
+    if w.boots {
+        (dhcp.appeared)(mac);
     }
     if w.booting {
         (dhcp.booting)(&door.interface.name, mac);

@@ -9,11 +9,13 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use jiff::Timestamp;
 
+use super::plane::Conn;
 use super::{Web, local};
 use crate::boot::RenderError;
 use crate::boot::decide::Because;
 use crate::ipxe::NoLoader;
 use crate::media::{Missing, Refused};
+use crate::mirror;
 use crate::model::Why;
 use crate::model::event::plain;
 
@@ -62,6 +64,16 @@ pub enum No {
     Render(#[from] RenderError),
     #[error("{0}")]
     Decided(Because),
+    #[error("{0}")]
+    Mirror(#[from] mirror::No),
+    #[error("this wants the request header `pilotlight: cache`, which no web page can send")]
+    NoHeader,
+    #[error("this server's configuration has no profile {0:?}")]
+    NoSuchProfile(String),
+    #[error("nothing was fetched for profile {0} since this server started: POST begins it")]
+    NotOrdered(String),
+    #[error("the body is a JSON list of texts, each MIRROR/PATH, at most 5000; or there is none")]
+    NoFiles,
 }
 
 impl Why for No {
@@ -85,16 +97,27 @@ impl Why for No {
             No::Loader(why) => why.name(),
             No::Render(why) => why.name(),
             No::Decided(why) => why.name(),
+            No::Mirror(why) => why.name(),
+            No::NoHeader => "no-header",
+            No::NoSuchProfile(_) => "no-such-profile",
+            No::NotOrdered(_) => "not-ordered",
+            No::NoFiles => "no-files",
         }
+    }
+
+    fn is_everyday(&self) -> bool {
+        matches!(self, No::Mirror(why) if why.is_everyday())
     }
 }
 
 impl ResponseError for No {
     fn status_code(&self) -> StatusCode {
         match self {
-            No::Mac(_) | No::File(Refused::Outside | Refused::BadName) => StatusCode::BAD_REQUEST,
+            No::Mac(_) | No::NoFiles | No::File(Refused::Outside | Refused::BadName) => {
+                StatusCode::BAD_REQUEST
+            }
             // Not a redirect: who follows one has said its token in the clear, and would again.
-            No::HttpsOnly(_) => StatusCode::FORBIDDEN,
+            No::HttpsOnly(_) | No::NoHeader => StatusCode::FORBIDDEN,
             No::Method => StatusCode::METHOD_NOT_ALLOWED,
             No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             No::Stalled => StatusCode::REQUEST_TIMEOUT,
@@ -102,6 +125,7 @@ impl ResponseError for No {
             No::Endless(_) | No::Render(_) | No::File(Refused::Unreadable(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+            No::Mirror(no) => of_mirror(no),
             No::Loader(NoLoader::Unreadable(..)) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         }
@@ -110,11 +134,28 @@ impl ResponseError for No {
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut answer = HttpResponse::build(self.status_code());
         answer.content_type("text/plain; charset=utf-8");
-        if matches!(self, No::Slow) {
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             // iPXE waits that long and comes back by itself.
             answer.insert_header((header::RETRY_AFTER, "5"));
         }
         answer.body(format!("{self}\n"))
+    }
+}
+
+/// RFC 9110 section 15: who is at fault is told by the status.
+fn of_mirror(no: &mirror::No) -> StatusCode {
+    use mirror::No::*;
+    match no {
+        NoMirror(_) | NotThere(..) | NotListed(..) => StatusCode::NOT_FOUND,
+        Path(_) | Query(_) => StatusCode::BAD_REQUEST,
+        Offline(..) | Upstream(mirror::fetch::Trouble::Silent { .. }) => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        Upstream(_) | Digest { .. } | Fault { .. } | Older { .. } | Unkept => {
+            StatusCode::BAD_GATEWAY
+        }
+        Keys { .. } | Disk(_) | NoRoom | Large => StatusCode::INTERNAL_SERVER_ERROR,
+        Busy => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -133,6 +174,10 @@ impl fmt::Display for Asked<'_> {
 impl Why for Asked<'_> {
     fn name(&self) -> &'static str {
         self.no.name()
+    }
+
+    fn is_everyday(&self) -> bool {
+        self.no.is_everyday()
     }
 }
 
@@ -157,7 +202,8 @@ pub async fn by_https<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let tls = req.app_data::<web::Data<Web>>().filter(|web| web.door.tls);
-    match tls.filter(|_| !req.app_config().secure()) {
+    let secure = req.conn_data::<Conn>().is_some_and(|conn| conn.secure);
+    match tls.filter(|_| !secure) {
         None => next.call(req).await.map(ServiceResponse::map_into_left_body),
         Some(web) => {
             let base = web.door.urls(local(req.request()), "").base;

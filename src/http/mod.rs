@@ -3,21 +3,27 @@
 //!
 //! 1. [`serve::start`] puts [`routes`] on sockets that were bound beforehand.
 //! 2. [`boot`] answers machines: entry script, machine's script, loader, answer, report.
-//! 3. [`files`] is the data plane: folders, and kernels and initrds under a boot's token.
-//! 4. [`api`] shows what the ledger knows, on the admin door.
+//! 3. [`files`] hands out folders, and kernels and initrds under a boot's token; [`plane`] is how
+//!    the bytes of files travel.
+//! 4. [`api`] shows what the ledger knows, on the admin door; [`cache`] fetches for a profile.
 //! 5. [`error`] holds every refusal, by name; one place counts and logs them.
 
 mod api;
 mod boot;
+mod cache;
+mod conditional;
 mod error;
 mod files;
+mod mirror;
+mod plane;
 mod query;
 mod renders;
 mod routes;
 mod serve;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
@@ -26,6 +32,7 @@ use jiff::Timestamp;
 use crate::boot::Urls;
 use crate::config::{Config, origin};
 use crate::ledger::Ledger;
+use crate::mirror::serve::Mirrors;
 use crate::model::{Event, Mac, Stage};
 
 pub use boot::{Made, make};
@@ -51,7 +58,24 @@ pub struct Web {
     pub ca_pem: Option<String>,
     /// The leases of DHCP, which is nobody's neighbour here, as JSON.
     pub leases: Leases,
+    pub limits: Limits,
+    /// Public mirrors and their cache.
+    pub mirrors: Option<Arc<Mirrors>>,
     renders: renders::Renders,
+    orders: cache::Orders,
+}
+
+/// What the boot door takes from a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One that takes nothing at all of what is sent to it is cut off after this long.
+    pub send_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { send_time: Duration::from_secs(60) }
+    }
 }
 
 /// Gives the leases as JSON.
@@ -65,7 +89,9 @@ impl Web {
         ca_pem: Option<String>,
         leases: Leases,
     ) -> Web {
-        Web { config, ledger, door, ca_pem, leases, renders: renders::Renders::new() }
+        let (limits, renders) = (Limits::default(), renders::Renders::new());
+        let orders = cache::Orders::default();
+        Web { config, ledger, door, ca_pem, leases, limits, mirrors: None, renders, orders }
     }
 
     /// Puts an event on the timeline of the machine that asks, if its address is known.
@@ -101,13 +127,10 @@ impl Door {
     }
 }
 
-/// The address of ours that a connection came to: what goes into the URLs handed back, because it
-/// is the one that this machine can reach.
-#[derive(Clone, Copy, Debug)]
-struct Local(SocketAddr);
-
+/// The address of ours that a request came to.
 fn local(req: &HttpRequest) -> IpAddr {
-    req.conn_data::<Local>().map_or(req.app_config().local_addr().ip(), |local| local.0.ip())
+    let local = req.conn_data::<plane::Conn>().map_or(req.app_config().local_addr(), |c| c.local);
+    local.ip()
 }
 
 fn peer(req: &HttpRequest) -> Option<Ipv4Addr> {

@@ -5,19 +5,24 @@ use actix_web::middleware::from_fn;
 use actix_web::{Resource, web};
 
 use super::error::{No, by_https};
-use super::{api, boot, files};
+use super::{api, boot, cache, files, mirror};
 
-/// The boot door: the same by HTTP and by HTTPS. The longer paths come first; `autoexec.ipxe`
-/// comes last, since iPXE asks for it beside whatever it was itself loaded from.
+/// The boot door: the same by HTTP and by HTTPS. Each is tried in its turn: files, which are asked for
+/// most, come first, and longer paths before the others. `autoexec.ipxe` comes last, since iPXE asks
+/// for it beside whatever it was itself loaded from.
 pub fn boot_door(app: &mut web::ServiceConfig) {
-    app.service(get("/", boot::hello))
+    app.service(get("/files/{name}{tail:/.*|}", files::folder))
+        .service(get("/", boot::hello))
         .service(get("/boot.ipxe", boot::entry))
         .service(get("/boot/{mac}.ipxe", boot::script).wrap(from_fn(by_https)))
         .service(get("/loader/autoexec.ipxe", boot::entry))
         .service(get("/loader/{name}", boot::loader))
         .service(get("/ca.pem", boot::ca))
-        .service(get("/files/{name}{tail:/.*|}", files::folder))
         .service(get("/b/{token}/files/{name}{tail:/.*|}", files::of_boot).wrap(from_fn(by_https)))
+        .service(get("/mirror/{name}{tail:/.*|}", mirror::file))
+        .service(
+            get("/b/{token}/mirror/{name}{tail:/.*|}", mirror::of_boot).wrap(from_fn(by_https)),
+        )
         .service(get("/b/{token}/answer/{name}", boot::answer).wrap(from_fn(by_https)))
         .service(
             web::resource(["/b/{token}/report", "/b/{token}/report/{word}"])
@@ -37,6 +42,20 @@ pub fn admin_door(app: &mut web::ServiceConfig) {
         .service(get("/api/leases", api::leases))
         .service(get("/api/alarms", api::alarms))
         .service(get("/api/refusals", api::refusals))
+        .service(get("/api/mirrors", mirror::state))
+        .service(get("/api/cache/profile/{profile}", cache::files))
+        .service(
+            web::resource("/api/cache/fetch/{profile}")
+                .app_data(web::PayloadConfig::new(cache::BODY))
+                .route(web::get().to(cache::state))
+                .route(web::post().to(cache::fetch))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/api/cache/recount")
+                .route(web::post().to(cache::recount))
+                .default_service(web::to(wrong_method)),
+        )
         .default_service(web::to(nothing));
 }
 
