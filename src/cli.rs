@@ -4,6 +4,8 @@
 //! `serve` was not told an interface.
 
 mod ask;
+mod cache;
+mod catalog;
 mod explain;
 mod hash;
 mod manual;
@@ -29,6 +31,8 @@ Examples:
   pilotlight check --config pilotlight.toml
   pilotlight explain 52:54:00:12:34:56 --arch uefi-x64 --config pilotlight.toml
       What this machine would be sent, step by step, and why.
+  pilotlight catalog
+      What can be booted straight from public mirrors, and the lines that do.
   pilotlight timeline
       Who booted, and how far they got.
 
@@ -75,12 +79,16 @@ enum Command {
     Check(Check),
     /// Tell what a machine would be sent at each step of its boot, and why
     Explain(explain::Explain),
+    /// Show what can be booted straight from public mirrors
+    Catalog(catalog::Catalog),
     /// Show who has which address
     Leases(Look),
     /// Show the newest boot of each machine, or of one, step by step
     Timeline(Timeline),
     /// Pretend to be many machines that boot from a running server, and show how they fared
     Rehearse(rehearse::Rehearse),
+    /// Show, check, pin, fill and empty what is kept of public mirrors
+    Cache(cache::Cache),
     /// Make the crypt(3) hash of a password, for answer files
     HashPassword(hash::HashPassword),
     /// Print the completions of a shell
@@ -200,9 +208,14 @@ pub fn main() -> ExitCode {
             Err(why) => Err(why),
         },
         Command::Explain(explain) => explain::run(&explain),
+        Command::Catalog(catalog) => catalog::run(&catalog),
         Command::Leases(look) => ask::leases(&look.server, look.json),
         Command::Timeline(t) => ask::timeline(&t.look.server, t.mac, t.look.json),
         Command::Rehearse(rehearse) => match rehearse::run(&rehearse) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
+        Command::Cache(cache) => match cache::run(&cache) {
             Ok(code) => return code,
             Err(why) => Err(why),
         },

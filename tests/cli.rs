@@ -61,6 +61,8 @@ fn folder() -> tempfile::TempDir {
     put("loop.cfg", &many);
     put("chain.pem", "no certificate\n");
     put("key.pem", "no key\n");
+    // Made for this test; its secret half is gone.
+    put("archive.asc", &fs::read_to_string(home().join("archive.asc")).unwrap());
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(dir.path().join("key.pem"), private).unwrap();
     dir
@@ -132,7 +134,7 @@ fn check_tells_all_of_it_and_changes_nothing() {
     };
     let before = listing();
     let mut differ = String::new();
-    for (name, code) in [("good", 0), ("full", 0), ("bad", 1), ("nowhere", 1)] {
+    for (name, code) in [("good", 0), ("full", 0), ("mirror", 0), ("bad", 1), ("nowhere", 1)] {
         let out = run(dir.path(), &format!("check --config {name}.toml"));
         assert_eq!(out.status.code(), Some(code), "{name}: {}", text(&out.stdout));
         assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
@@ -150,10 +152,38 @@ fn check_for_programs() {
     let good = read("check --config good.toml --json");
     assert_eq!((&good["good"], &good["errors"]), (&json!(true), &json!([])));
     assert_eq!(good["serves"].as_array().unwrap().len(), 3);
+    let mirror = read("check --config mirror.toml --json");
+    assert_eq!(
+        mirror["serves"][3],
+        "mirrors debian, debian-security; cache /var/lib/pilotlight/cache, up to 50 GB"
+    );
+    let mut many =
+        "state-dir = \"s\"\n[ipxe]\ndir = \"loaders\"\n[cache]\noffline = true\n".to_string();
+    for n in 0..20 {
+        many += &format!("[[mirror]]\nname = \"mirror{n}\"\nurls = [\"https://deb.example/\"]\n");
+    }
+    fs::write(dir.path().join("many.toml"), many).unwrap();
+    let said = text(&run(dir.path(), "check --config many.toml").stdout);
+    fits(&said);
+    assert!(said.contains(" mirror19; cache\n          s/cache, up to 50 GB; offline\n"), "{said}");
     let bad = read("check --config bad.toml --json");
     assert_eq!((&bad["good"], &bad["serves"]), (&json!(false), &Value::Null));
     let typo = bad["errors"].as_array().unwrap().iter().find(|e| e["file"] == "one.cfg").unwrap();
     assert_eq!((&typo["line"], &typo["column"]), (&json!(2), &json!(14)));
+}
+
+#[test]
+fn a_keyring_is_read() {
+    let dir = folder();
+    let config = "[[mirror]]\nname = \"m\"\nurls = [\"http://mirror.example/\"]\n\
+                  verify = \"debian\"\nkeys = [\"keyring.gpg\"]\n";
+    fs::write(dir.path().join("keyring.toml"), config).unwrap();
+    // It begins as an OpenPGP public key does (RFC 9580 section 4.2), and ends in the middle.
+    fs::write(dir.path().join("keyring.gpg"), [0x99, 0x01, 0x0d, 0x04, 0, 0]).unwrap();
+    let out = run(dir.path(), "check --config keyring.toml");
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stdout));
+    let said = text(&out.stdout);
+    assert!(said.contains("keyring.toml:5:9") && said.contains("keyring.gpg: "), "{said}");
 }
 
 #[test]
@@ -195,6 +225,7 @@ fn explain_in_all_its_forms() {
         ("off", format!("{MAC} --arch bios --config off.toml --server 10.0.0.9/24")),
         ("no-loader", format!("{MAC} --arch uefi-arm32 --config good.toml")),
         ("nearest", "52:54:00:12:34:57 --config good.toml --serial X".into()),
+        ("mirror", format!("{MAC} --arch bios --config mirror.toml --tls")),
         ("disk", "02:00:00:00:00:01 --config good.toml --serial CZ1".into()),
         ("stranger", "02:00:00:00:00:01 --arch bios --config good.toml".into()),
     ] {
@@ -235,6 +266,70 @@ fn explain_without_a_configuration_and_for_programs() {
     assert!(text(&out.stdout).contains("take more than 2 s"), "{}", text(&out.stdout));
 }
 
+/// The block of a mirror whose keys are nowhere here, with where the user has saved them.
+fn saved(dir: &Path, mirrors: &str) -> String {
+    let key = fs::read(home().join("archive.asc")).unwrap();
+    for name in mirrors.split("keys = [\"/PATH/TO/").skip(1) {
+        fs::write(dir.join(name.split('"').next().unwrap()), &key).unwrap();
+    }
+    mirrors.replace("/PATH/TO/", "")
+}
+
+#[test]
+fn the_catalogue_is_listed_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = text(&run(dir.path(), "catalog").stdout);
+    fits(&whole);
+    let row = whole.lines().find(|l| l.trim_start().starts_with("debian-12 ")).unwrap();
+    assert!(row.contains("bookworm") && row.contains("x86_64, arm64"), "{row}");
+    let some = text(&run(dir.path(), "catalog ALMA").stdout);
+    assert!(some.contains("almalinux-9") && !some.contains("debian"), "{some}");
+
+    for entry in &pilotlight::config::catalog::all().entries {
+        let said = text(&run(dir.path(), &format!("catalog {}", entry.name)).stdout);
+        fits(&said);
+        assert!(said.starts_with(&format!("{}: ", entry.name)), "{said}");
+        // Its lines, copied out of the terminal, are a configuration.
+        let lines = said.split_once("\n[[profile]]\n").unwrap().1;
+        let (profile, mirrors) = lines.split_once("\nWith URLs or keys of your own:\n").unwrap();
+        let mirrors = saved(dir.path(), mirrors);
+        for (n, config) in
+            [format!("[[profile]]\n{profile}"), format!("[[profile]]\n{profile}{mirrors}")]
+                .into_iter()
+                .enumerate()
+        {
+            fs::write(dir.path().join("copied.toml"), format!("state-dir = \"s\"\n{config}"))
+                .unwrap();
+            let out = run(dir.path(), "check --json --config copied.toml");
+            let checked: Value = serde_json::from_slice(&out.stdout).unwrap();
+            let errors = checked["errors"].as_array().unwrap();
+            // A build without loaders says so; nothing else may be wrong.
+            let wrong = errors.iter().filter(|e| e["file"] != "").count();
+            assert_eq!(wrong, 0, "{} {n}: {errors:?}\n{config}", entry.name);
+        }
+    }
+
+    for m in &pilotlight::config::catalog::all().mirrors {
+        let entry = pilotlight::config::catalog::entry_with(&m.name).unwrap();
+        let said = text(&run(dir.path(), &format!("catalog {}", entry.name)).stdout);
+        let block = said.split_once(&format!("\n[[mirror]]\nname = \"{}\"\n", m.name)).unwrap().1;
+        let block = block.split("[[mirror]]").next().unwrap();
+        assert_eq!(block.contains("keys = ["), !m.keys.is_empty(), "{block}");
+        let here = m.keys.iter().any(|k| k.is_file());
+        assert_eq!(block.contains("/PATH/TO/"), !here && !m.keys.is_empty(), "{block}");
+    }
+
+    let out = run(dir.path(), "catalog --json rocky");
+    let read: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let names: Vec<&str> =
+        read["entries"].as_array().unwrap().iter().filter_map(|e| e["name"].as_str()).collect();
+    assert!(
+        names.contains(&"rocky-9") && names.iter().all(|n| n.starts_with("rocky")),
+        "{names:?}"
+    );
+    assert_eq!(read["mirrors"].as_array().unwrap().len(), 3);
+}
+
 #[test]
 fn wrong_words_are_told_and_end_with_2() {
     let dir = folder();
@@ -257,6 +352,7 @@ fn wrong_words_are_told_and_end_with_2() {
         ("serve --interface nope0", &["there is no interface nope0 here"][..]),
         ("serve --interface lo --config bad2.toml", &["`pilotlight check --config bad2.toml`"]),
         ("explain 52:54:00:12:34:56 --config none.toml", &["none.toml", "`pilotlight check"]),
+        ("catalog nextstep", &["nothing that is called \"nextstep\"", "`pilotlight catalog`"]),
         ("man serv", &["there is no command \"serv\"", "hash-password"]),
     ] {
         fs::write(dir.path().join("bad2.toml"), "[http]\nprot = 80\n").unwrap();
@@ -454,8 +550,18 @@ fn what_crypt_would_not_read_is_refused() {
 #[test]
 fn completions_and_pages_know_every_command() {
     let dir = tempfile::tempdir().unwrap();
-    let commands =
-        ["serve", "check", "explain", "leases", "timeline", "hash-password", "completions", "man"];
+    let commands = [
+        "serve",
+        "check",
+        "explain",
+        "catalog",
+        "leases",
+        "timeline",
+        "cache",
+        "hash-password",
+        "completions",
+        "man",
+    ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let said = text(&run(dir.path(), &format!("completions {shell}")).stdout);
         assert!(commands.iter().all(|c| said.contains(c)), "{shell}");
@@ -468,6 +574,9 @@ fn completions_and_pages_know_every_command() {
         let page = text(&run(dir.path(), &format!("man {command}")).stdout);
         assert!(page.contains(&format!(".TH pilotlight-{command} 1")), "{page}");
     }
+    assert!(whole.contains(".SH \"PILOTLIGHT CACHE FETCH\""), "{whole}");
+    let page = text(&run(dir.path(), "man cache-fetch").stdout);
+    assert!(page.contains(".TH pilotlight-cache-fetch 1"), "{page}");
     for word in ["log\\-json", "\\-\\-via", "EXIT", "/etc/pilotlight/pilotlight.toml"] {
         assert!(whole.to_uppercase().contains(&word.to_uppercase()), "{word}");
     }
@@ -491,8 +600,16 @@ fn help_teaches_by_example_in_80_columns() {
         "serve",
         "check",
         "explain",
+        "catalog",
         "leases",
         "timeline",
+        "cache",
+        "cache list",
+        "cache verify",
+        "cache pin",
+        "cache unpin",
+        "cache fetch",
+        "cache clear",
         "hash-password",
         "completions",
         "man",
@@ -504,6 +621,17 @@ fn help_teaches_by_example_in_80_columns() {
             assert!(said.contains("Examples:\n"), "{command}: {said}");
             fits(&said);
         }
+    }
+    for (command, word) in [
+        ("pin", "no digest"),
+        ("pin", "it is exceeded"),
+        ("fetch", "has a digest"),
+        ("fetch", "is exceeded"),
+        ("verify", "no digest"),
+    ] {
+        let said = text(&run(dir.path(), &format!("cache {command} --help")).stdout);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(word), "{word:?} is missing in:\n{said}");
     }
     let serve = text(&run(dir.path(), "serve --help").stdout);
     assert!(serve.contains("exit code 2"), "{serve}");
@@ -526,6 +654,7 @@ fn a_pipe_that_nobody_reads_is_no_failure_and_a_full_disk_is_one() {
     for (args, code) in [
         ("man".to_string(), 0),
         ("completions bash".into(), 0),
+        ("catalog".into(), 0),
         (format!("explain {MAC} --config good.toml"), 0),
         ("check --config good.toml".into(), 0),
         ("check --config nowhere.toml".into(), 1),

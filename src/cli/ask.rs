@@ -21,14 +21,31 @@ const LIMIT: u64 = 512 * 1024 * 1024;
 /// Characters of one text that is shown: machines' makers write what they like.
 const TEXT: usize = 300;
 
-fn get(server: &str, path: &str) -> anyhow::Result<Value> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+/// What the server's admin door says at `path`.
+pub(super) fn get(server: &str, path: &str) -> anyhow::Result<Value> {
+    answer(server, agent().get(format!("http://{server}{path}")).call())
+}
+
+/// What it says to an order. The header is what tells us from a web page.
+pub(super) fn post(server: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let request = agent().post(format!("http://{server}{path}")).header("pilotlight", "cache");
+    answer(server, request.send(body.to_string()))
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(30)))
         .http_status_as_error(false)
         .proxy(None)
         .build()
-        .into();
-    let mut response = agent.get(format!("http://{server}{path}")).call().with_context(|| {
+        .into()
+}
+
+fn answer(
+    server: &str,
+    response: Result<http::Response<ureq::Body>, ureq::Error>,
+) -> anyhow::Result<Value> {
+    let mut response = response.with_context(|| {
         format!(
             "no server answers at {server}: start one by `pilotlight serve`, or name the address \
              of its [http] admin by --server"
@@ -38,13 +55,16 @@ fn get(server: &str, path: &str) -> anyhow::Result<Value> {
     if !response.status().is_success() {
         bail!("{server} says: {}", plain(text.trim(), TEXT));
     }
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
     serde_json::from_str(&text).ok().with_context(|| {
         format!("what answers at {server} is no pilotlight: --server names its [http] admin")
     })
 }
 
 /// A table whose first `fixed` columns are never broken, and that fits the terminal, or paper.
-fn table(head: &[&str], fixed: usize) -> Table {
+pub fn table(head: &[&str], fixed: usize) -> Table {
     let mut table = Table::new();
     table.load_preset(HEAD_LINE);
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -59,7 +79,7 @@ fn table(head: &[&str], fixed: usize) -> Table {
 }
 
 /// Without the spaces that fill its lines up.
-fn lines(table: &Table) -> String {
+pub fn lines(table: &Table) -> String {
     table.lines().map(|l| l.trim_end().to_string() + "\n").collect()
 }
 

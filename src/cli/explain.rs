@@ -27,7 +27,8 @@ use crate::dhcp::lease::Leases;
 use crate::dhcp::wire::{Class, Kind, Request, ipxe as feature};
 use crate::ipxe::{self, Https};
 use crate::ledger::Handed;
-use crate::model::{Facts, Family, Firmware, Mac, Machine, Transport, Why, machine};
+use crate::model::profile::Source;
+use crate::model::{Facts, Family, Firmware, Mac, Machine, Profile, Transport, Why, machine};
 use crate::{app, http, tls};
 
 #[derive(clap::Args)]
@@ -533,6 +534,9 @@ impl<'a> Tale<'a> {
             for source in &profile.initrds {
                 self.field("initrd", urls.source(source));
             }
+            for name in mirrors(profile) {
+                self.field(&format!("mirror {name}"), urls.mirror(name));
+            }
             for answer in &profile.answers {
                 self.field(&format!("answer {}", answer.name), urls.answer(&answer.name));
             }
@@ -550,6 +554,20 @@ impl<'a> Tale<'a> {
 const TOKEN: &str = "TOKEN";
 /// TEST-NET-1 (RFC 5737): an address of the site's DHCP server, which we do not know.
 const SITE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+
+/// The mirrors that a profile's kernel and initrds come from, each once.
+fn mirrors(profile: &Profile) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for source in std::iter::once(&profile.kernel).chain(&profile.initrds) {
+        match source {
+            Source::Mirror { mirror, .. } if !names.contains(&mirror.as_str()) => {
+                names.push(mirror)
+            }
+            Source::Mirror { .. } | Source::Ours { .. } | Source::Url(_) => {}
+        }
+    }
+    names
+}
 
 /// The address of ours, and why that one.
 fn ours(explain: &Explain, config: &Config) -> (Ipv4Net, &'static str) {

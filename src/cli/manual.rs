@@ -19,10 +19,10 @@ pub fn print(name: Option<&str>) -> anyhow::Result<()> {
     let mut page = Vec::new();
     match name {
         None => whole(&all, &mut page)?,
-        Some(name) => match commands(&all).find(|c| c.get_name() == name) {
-            Some(command) => one(&all, command, &mut page)?,
+        Some(name) => match commands(&all).into_iter().find(|(n, _)| n == name) {
+            Some((name, command)) => one(&all, &name, command, &mut page)?,
             None => {
-                let names: Vec<&str> = commands(&all).map(Command::get_name).collect();
+                let names: Vec<String> = commands(&all).into_iter().map(|(n, _)| n).collect();
                 bail!("there is no command {name:?}; there are {}", names.join(", "));
             }
         },
@@ -35,8 +35,17 @@ pub fn print(name: Option<&str>) -> anyhow::Result<()> {
     Ok(output::print(&page)?)
 }
 
-fn commands(all: &Command) -> impl Iterator<Item = &Command> {
-    all.get_subcommands().filter(|c| c.get_name() != "help")
+/// Each with the name of its page: `cache`, `cache-list`.
+fn commands(all: &Command) -> Vec<(String, &Command)> {
+    let own = |c: &&Command| c.get_name() != "help";
+    let mut found = Vec::new();
+    for command in all.get_subcommands().filter(own) {
+        let name = command.get_name();
+        found.push((name.to_string(), command));
+        let parts = command.get_subcommands().filter(own);
+        found.extend(parts.map(|part| (format!("{name}-{}", part.get_name()), part)));
+    }
+    found
 }
 
 fn whole(all: &Command, page: &mut dyn Write) -> io::Result<()> {
@@ -46,7 +55,7 @@ fn whole(all: &Command, page: &mut dyn Write) -> io::Result<()> {
     man.render_synopsis_section(page)?;
     man.render_description_section(page)?;
     man.render_options_section(page)?;
-    for command in commands(all) {
+    for (_, command) in commands(all) {
         let title = command.get_bin_name().unwrap_or(command.get_name()).to_uppercase();
         writeln!(page, ".SH \"{title}\"")?;
         let mut text = Vec::new();
@@ -70,11 +79,11 @@ const FILES: &str = "\
 The configuration that the service reads; on the command line \\-\\-config names one.
 .TP
 /var/lib/pilotlight
-Leases, and the certificate authority with its keys.
+Leases, the certificate authority with its keys, and in cache what is kept of mirrors.
 ";
 
-fn one(all: &Command, command: &Command, page: &mut dyn Write) -> io::Result<()> {
-    let name = format!("{}-{}", all.get_name(), command.get_name());
+fn one(all: &Command, name: &str, command: &Command, page: &mut dyn Write) -> io::Result<()> {
+    let name = format!("{}-{name}", all.get_name());
     Man::new(command.clone().name(name.clone()).display_name(name))
         .manual("pilotlight")
         .render(page)

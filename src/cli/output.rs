@@ -76,8 +76,12 @@ pub fn wrap(first: &str, text: &str) -> String {
 /// wait for the journal. None is lost: who writes faster than the journal reads waits at 16,000
 /// lines, and what is there is written when the guard is dropped.
 pub fn log(json: bool, verbose: bool) -> WorkerGuard {
-    // Of others, actix's greetings for instance, only what is wrong.
-    let usual = if verbose { "warn,pilotlight=debug" } else { "warn,pilotlight=info" };
+    // Of others only what is wrong; what cuts a connection is told by whoever cut it.
+    let usual = if verbose {
+        "warn,actix_http=off,pilotlight=debug"
+    } else {
+        "warn,actix_http=off,pilotlight=info"
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let (lines, guard) = NonBlockingBuilder::default()
         .lossy(false)
@@ -185,7 +189,8 @@ pub fn findings(checked: &Checked, json: bool) -> String {
         };
         text += &format!("{files}: good{notes}.\n");
         for line in served(config) {
-            text += &format!("  {line}\n");
+            let (of, what) = line.split_at_checked(8).unwrap_or(("", &line));
+            text += &wrap(&format!("  {of}"), what);
         }
     } else {
         text += &format!("{}\n\n", errors.picture(true));
