@@ -10,16 +10,7 @@ pub fn in_a_namespace(test: &str) -> bool {
     if std::env::var_os("PILOTLIGHT_TEST_NAMESPACE").is_some() {
         return true;
     }
-    let left_out = |why: &str| {
-        let all = ["CI", "PILOTLIGHT_TESTS_ALL"];
-        assert!(
-            all.iter().all(|v| std::env::var_os(v).is_none()),
-            "nothing may be left out: {why}"
-        );
-        // Past the capture of the test harness: what was left out must be seen.
-        let _ = writeln!(io::stderr(), "left out: {test}: {why}");
-        false
-    };
+    let left_out = |why: &str| left_out(test, why);
     if !nix::unistd::geteuid().is_root() {
         return left_out("only root may make a network namespace");
     }
@@ -40,6 +31,15 @@ pub fn in_a_namespace(test: &str) -> bool {
             false
         }
     }
+}
+
+/// False, and it says so: a failure where everything is wanted.
+pub fn left_out(test: &str, why: &str) -> bool {
+    let all = ["CI", "PILOTLIGHT_TESTS_ALL"];
+    assert!(all.iter().all(|v| std::env::var_os(v).is_none()), "nothing may be left out: {why}");
+    // Past the capture of the test harness: what was left out must be seen.
+    let _ = writeln!(io::stderr(), "left out: {test}: {why}");
+    false
 }
 
 /// `ip …` in this namespace.
