@@ -263,6 +263,44 @@ perfdhcp_peer() {
     inside "$space" "${load_pinned[@]}" env LD_LIBRARY_PATH="$(peer_libraries)" "$cache/peers/perfdhcp/usr/sbin/perfdhcp" "$@"
 }
 
+# --- an archive ----------------------------------------------------------------------------------
+
+images=dists/bookworm/main/installer-amd64/current/images/netboot/debian-installer/amd64
+
+# Where the installer's kernel and initrd are, of Debian's own package.
+debian_installer() {
+    local found
+    found=$(find /usr/lib/debian-installer/images -path '*/amd64/text/debian-installer/amd64' -type d 2>/dev/null | sort -V | tail -n 1)
+    [[ -n $found ]] && printf '%s\n' "$found"
+}
+
+# debian_archive FOLDER INSTALLER: lays the installer out as Debian's mirrors do, lists it in
+# SHA256SUMS and that in Release, and signs this with a key that is made for it: $dir/key.asc.
+debian_archive() {
+    local dists=$1/dists/bookworm list gpg
+    gpg=(gpg --homedir "$dir/gnupg" --batch --quiet --yes --pinentry-mode loopback --passphrase '')
+    mkdir -p "$1/$images"
+    mkdir -m 700 "$dir/gnupg"
+    cp "$2/linux" "$2/initrd.gz" "$1/$images/"
+    list=main/installer-amd64/current/images/SHA256SUMS
+    (cd "$dists/${list%/*}" && find . -type f ! -name SHA256SUMS -exec sha256sum {} +) >"$dir/sums"
+    mv "$dir/sums" "$dists/$list"
+    cat >"$dists/Release" <<RELEASE
+Origin: Debian
+Suite: oldstable
+Codename: bookworm
+Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')
+Architectures: amd64
+Components: main
+SHA256:
+ $(sha256sum <"$dists/$list" | cut -d' ' -f1) $(stat -c %s "$dists/$list") $list
+RELEASE
+    on_exit "gpgconf --homedir '$dir/gnupg' --kill all"
+    "${gpg[@]}" --quick-generate-key 'Lab <lab@archive.example>' rsa3072 sign never 2>/dev/null
+    "${gpg[@]}" --armor --output "$dir/key.asc" --export
+    "${gpg[@]}" --output "$dists/InRelease" --clear-sign "$dists/Release"
+}
+
 # --- a local disk ------------------------------------------------------------------------------
 #
 # The smallest things that a firmware boots: they say their word on the serial port and end the

@@ -172,10 +172,11 @@ unpack() {
     touch "$dir/.complete"
 }
 
-# Where the unpacked peers find the libraries that were unpacked beside them, for LD_LIBRARY_PATH.
+# Where the unpacked peers find the libraries that were unpacked beside them, or came with them, for
+# LD_LIBRARY_PATH.
 peer_libraries() {
     local list
-    list=$(printf ':%s' "$cache"/peers/lib/*/usr/lib/*/)
+    list=$(printf ':%s' "$cache"/peers/{lib/*,apt-cacher-ng}/usr/lib/*/)
     printf '%s\n' "${list#:}"
 }
 
