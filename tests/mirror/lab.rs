@@ -183,6 +183,14 @@ pub fn open(path: &str, headers: &[(&str, &str)]) -> Reading {
     fetch(ours(), "GET", path, headers)
 }
 
+/// What came of a GET that must not arrive whole; `None`: the connection ended before any of it,
+/// which is a refusal too.
+pub fn refused(path: &str) -> Option<Got> {
+    let got = try_fetch(ours(), "GET", path, &[]).map(Reading::rest).ok()?;
+    assert!(got.status >= 500 || !got.whole, "{path}: {} and whole", got.status);
+    Some(got)
+}
+
 pub fn ours() -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 1], PORT))
 }
