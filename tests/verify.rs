@@ -660,7 +660,7 @@ fn a_release_that_is_none_is_refused() {
     let ended = with("Valid-Until: Sun, 11 Feb 2024 11:07:25 UTC\n");
     assert_eq!(fault(read(&ended)), Fault::Stale(at("2024-02-11T11:07:25Z")));
     assert_eq!(fault(read(&with("Valid-Until: soon\n"))).name(), "not-a-release");
-    let weak = "Suite: x\nMD5Sum:\n d41d8cd98f00b204e9800998ecf8427e 0 x\n";
+    let weak = "Suite: bookworm\nMD5Sum:\n d41d8cd98f00b204e9800998ecf8427e 0 x\n";
     assert_eq!(fault(read(weak)), Fault::WeakDigests);
     for text in ["", "<html>", "SHA256:\n x 1 y\n", "SHA256:\n 00 1 y\n", "SHA256:\n 1\n"] {
         assert_eq!(fault(read(text)).name(), "not-a-release", "{text}");

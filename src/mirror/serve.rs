@@ -648,17 +648,17 @@ impl Mirrors {
         let id = Id::named(&house.name, &place, "");
         self.keeper.has(&house.name, &place, id);
         let of = fresh::forwarded(&ask.headers);
+        let alone = || Straight {
+            ups: house.ups.clone(),
+            names: vec![path.clone()],
+            query: ask.query.clone(),
+            expect: None,
+            headers: fresh::sent(&of),
+            ident: None,
+        };
         if ask.headers.contains_key(http::header::AUTHORIZATION) {
             // Whatever comes of it is for nobody else (RFC 9111 section 3.5).
-            let straight = Straight {
-                ups: house.ups.clone(),
-                names: vec![path],
-                query: ask.query.clone(),
-                expect: None,
-                headers: fresh::sent(&of),
-                ident: None,
-            };
-            return straight.answer(&house.name, &place).await;
+            return alone().answer(&house.name, &place).await;
         }
         // Twice: what somebody else has just fetched or revalidated is looked at once more.
         for turn in 0..3 {
@@ -735,17 +735,7 @@ impl Mirrors {
                 }
                 end if mine => return self.landed(&flight, end),
                 // It was for whoever asked first, by his headers.
-                _ => {
-                    let straight = Straight {
-                        ups: house.ups.clone(),
-                        names: vec![path],
-                        query: ask.query.clone(),
-                        expect: None,
-                        headers: fresh::sent(&of),
-                        ident: None,
-                    };
-                    return straight.answer(&house.name, &place).await;
-                }
+                _ => return alone().answer(&house.name, &place).await,
             }
         }
         Err(No::Busy)
