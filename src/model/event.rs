@@ -1,7 +1,11 @@
 //! What happens to a machine while it boots: one entry of its timeline.
 
+use jiff::Timestamp;
+
 /// The stages of a boot in the order in which a machine goes through them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// The firmware's own DHCP.
@@ -37,11 +41,76 @@ impl Stage {
 
 /// One entry of a timeline. `what` is a word of the field (`DHCPDISCOVER`, `RRQ`, `GET`), `detail`
 /// is for a person.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     pub stage: Stage,
-    pub what: &'static str,
+    #[serde(deserialize_with = "word")]
+    pub what: Word,
     pub detail: String,
+    /// Of an entry that tells how a file left (`sent`, `cut`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Transfer>,
+}
+
+/// A word of the field; by this name serde does not take it for something borrowed.
+type Word = &'static str;
+
+/// The words that a stored timeline is read with.
+const WORDS: [&str; 27] = [
+    "DHCPDISCOVER",
+    "DHCPOFFER",
+    "DHCPREQUEST",
+    "DHCPACK",
+    "DHCPNAK",
+    "DHCPDECLINE",
+    "DHCPRELEASE",
+    "DHCPINFORM",
+    "RA",
+    "TFTP",
+    "TLS",
+    "GET",
+    "HEAD",
+    "sent",
+    "cut",
+    "refused",
+    "report",
+    "life",
+    "alarm",
+    "discovered",
+    "assigned",
+    "installing",
+    "installed",
+    "failed",
+    "local",
+    "rescue",
+    "forgotten",
+];
+
+/// One of another version is still an entry.
+fn word<'de, D: serde::Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let word: String = serde::Deserialize::deserialize(from)?;
+    Ok(WORDS.into_iter().find(|w| *w == word).unwrap_or("noted"))
+}
+
+/// One entry of a timeline.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// How a file was sent, or how far.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Transfer {
+    /// The file, as `detail` names it.
+    pub name: String,
+    /// Bytes that have left.
+    pub sent: u64,
+    /// Bytes that were asked for.
+    pub total: u64,
+    /// Milliseconds from the first byte to the last.
+    pub millis: u64,
 }
 
 /// The longest detail that is kept, in characters: names come from the network.
@@ -52,7 +121,36 @@ impl Event {
         let detail = detail.into();
         let detail =
             if fits(&detail, DETAIL_LIMIT) { detail } else { plain(&detail, DETAIL_LIMIT) };
-        Event { stage, what, detail }
+        Event { stage, what, detail, transfer: None }
+    }
+
+    pub fn with(self, transfer: Transfer) -> Event {
+        Event { transfer: Some(transfer), ..self }
+    }
+
+    /// How a file left: `sent`, or `cut` where some of it did not.
+    pub fn of(stage: Stage, transfer: Transfer) -> Event {
+        let Transfer { name, sent, total, .. } = &transfer;
+        let seconds = transfer.seconds();
+        let (what, detail) = if sent >= total {
+            let (total, rate) = (size(*total), size(transfer.rate()));
+            ("sent", format!("{name} ({total} in {seconds:.2} s, {rate}/s)"))
+        } else {
+            let (sent, total) = (size(*sent), size(*total));
+            ("cut", format!("{name} (after {sent} of {total}, {seconds:.1} s)"))
+        };
+        Event::new(stage, what, detail).with(transfer)
+    }
+}
+
+impl Transfer {
+    fn seconds(&self) -> f64 {
+        self.millis as f64 / 1000.0
+    }
+
+    /// Bytes a second; what took no time to measure took a millisecond.
+    pub fn rate(&self) -> u64 {
+        (self.sent as f64 / self.seconds().max(0.001)) as u64
     }
 }
 
@@ -119,6 +217,18 @@ mod tests {
         for stage in [Firmware, Loader, Ipxe, Script, Kernel, Initrd, Answer, System] {
             assert_eq!(serde_json::json!(stage), stage.word());
         }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let transfer = Transfer { name: "initrd.gz".into(), sent: 410, total: 1000, millis: 1500 };
+        let event = Event::of(Stage::Initrd, transfer);
+        assert_eq!(event.detail, "initrd.gz (after 410 bytes of 1.00 kB, 1.5 s)");
+        let entry = Entry { at: Timestamp::UNIX_EPOCH, event };
+        let text = serde_json::json!(entry).to_string();
+        assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
+        let later = text.replace("\"cut\"", "\"teleported\"");
+        assert_eq!(serde_json::from_str::<Entry>(&later).unwrap().event.what, "noted");
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! A machine as it is declared, and what is known of one that asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use super::{Firmware, Mac, MacPattern};
+use super::{Firmware, Mac, MacPattern, Secret};
+
+/// A name of the firmware table; by this name serde does not take it for something borrowed.
+type Arch = &'static str;
 
 /// What a machine that asks has told of itself. DHCP gives the address, the architecture and the
 /// UUID; iPXE adds the rest in the query of its first request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     pub mac: Mac,
     /// Lower case with hyphens, as iPXE's `${uuid}` writes it.
@@ -19,12 +22,19 @@ pub struct Facts {
     pub manufacturer: Option<String>,
     pub product: Option<String>,
     /// The architecture of the firmware table (`bios`, `uefi-x64`, …).
-    pub arch: Option<&'static str>,
+    #[serde(deserialize_with = "arch_word")]
+    pub arch: Option<Arch>,
     /// iPXE's `${version}`.
     pub version: Option<String>,
     /// Memory in MiB, iPXE's `${memsize}`.
     pub memsize: Option<u64>,
     pub ip: Option<Ipv4Addr>,
+}
+
+/// A stored architecture that this version does not know is not known.
+fn arch_word<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'static str>, D::Error> {
+    let word: Option<String> = serde::Deserialize::deserialize(from)?;
+    Ok(word.and_then(|w| Firmware::arches().into_iter().find(|a| *a == w)))
 }
 
 impl Facts {
@@ -110,12 +120,46 @@ pub struct Machine {
     pub loader: Option<String>,
     /// Values of the user's own for the templates: `{{ vars.rack }}`.
     pub vars: serde_json::Map<String, serde_json::Value>,
+    /// These win over the profile's.
+    pub secrets: BTreeMap<String, Secret>,
+    pub power: Power,
+}
+
+/// How a machine is switched on and off.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Power {
+    /// A magic packet: it can be switched on, and no more.
+    #[default]
+    WakeOnLan,
+    /// Its BMC (DMTF DSP0266).
+    Redfish {
+        /// Of the ComputerSystem: `https://bmc/redfish/v1/Systems/1`.
+        url: String,
+        user: Option<String>,
+        password: Option<Secret>,
+        /// Whether any certificate will do.
+        insecure: bool,
+    },
+    /// A program with its arguments, to which `on`, `off`, `cycle` or `pxe` is added.
+    Command(Vec<String>),
 }
 
 impl Machine {
     /// The exact MAC, for a reservation.
     pub fn mac(&self) -> Option<Mac> {
         self.matches.mac.as_ref().and_then(MacPattern::exact)
+    }
+
+    /// The UUID that stands in for its MAC.
+    pub fn by_uuid(&self) -> Option<&str> {
+        self.matches.uuid.as_deref().filter(|_| self.mac().is_none())
+    }
+
+    /// Whether it is recognised by nothing but what whoever asks says of itself.
+    pub fn is_by_word(&self) -> bool {
+        self.matches.mac.is_none()
+            && self.matches.uuid.is_none()
+            && (self.matches.serial.is_some() || self.matches.vendor.is_some())
     }
 
     /// Whether it is one machine, and not a kind of them.
@@ -231,6 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_machine_is_told_by() {
+        let some = || Some("x".to_string());
+        let of = |mac: &str, uuid, serial, vendor| Machine {
+            name: "m".into(),
+            matches: Match { mac: mac.parse().ok(), uuid, serial, vendor, arch: None },
+            profile: None,
+            address: None,
+            hostname: None,
+            loader: None,
+            vars: serde_json::Map::new(),
+            secrets: Default::default(),
+            power: Default::default(),
+        };
+        let told = |m: Machine| (m.by_uuid().is_some(), m.is_by_word());
+        assert_eq!(told(of("52:54:00:00:00:01", some(), some(), None)), (false, false));
+        assert_eq!(told(of("52:54:00:*", some(), None, None)), (true, false));
+        assert_eq!(told(of("", some(), some(), None)), (true, false));
+        assert_eq!(told(of("", None, some(), None)), (false, true));
+        assert_eq!(told(of("", None, None, some())), (false, true));
+        assert_eq!(told(of("52:54:00:*", None, None, some())), (false, false));
+    }
+
+    #[test]
     fn the_first_that_agrees_is_found_as_by_looking_at_each() {
         let mac = |n: u8| Mac([0x52, 0x54, 0, 0, 0, n]);
         let machine = |n: usize, mac: Option<&str>, vendor: Option<&str>| Machine {
@@ -245,6 +312,8 @@ mod tests {
             hostname: None,
             loader: None,
             vars: serde_json::Map::new(),
+            secrets: Default::default(),
+            power: Default::default(),
         };
         let kinds = [
             (Some("52:54:00:00:00:01"), None),
