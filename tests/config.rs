@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pilotlight::config::{
-    Cache, Config, Errors, Finding, Folder, Mirror, Mode, Note, OwnCertificate, Verify, check_disk,
-    load, parse,
+    Cache, Config, Errors, Finding, Folder, Life, Mirror, Mode, Note, OwnCertificate, Unknown,
+    Verify, Webhook, check_disk, load, open_secrets, parse, reveal,
 };
-use pilotlight::model::Digest;
-use pilotlight::model::profile::{Answer, Source};
+use pilotlight::model::profile::{Answer, Kind, Source, Template};
+use pilotlight::model::{Digest, Hidden, Power, Secret};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -208,9 +208,32 @@ fn the_example_is_what_it_says() {
     );
     assert_eq!(p.args, "auto=true priority=critical url={{ answers.preseed }}");
     assert_eq!(p.console.as_deref(), Some("ttyS0,115200"));
-    let answer = Answer { name: "preseed".into(), template: beside("preseed.cfg") };
+    let answer = Answer { name: "preseed".into(), template: Template::File(beside("preseed.cfg")) };
     assert_eq!(p.answers, [answer]);
     assert_eq!(serde_json::to_value(&p.vars).unwrap(), json!({"release": "bookworm"}));
+    let secret = |name: &str| p.secrets[name].clone();
+    assert_eq!(p.secrets.len(), 3);
+    assert_eq!(secret("root_password"), Secret::File("/etc/pilotlight/root.hash".into()));
+    assert_eq!(secret("user_password"), Secret::Env("USER_PASSWORD".into()));
+    assert_eq!(secret("wifi"), Secret::Literal(Hidden::new("correct horse")));
+    assert_eq!((p.kind, p.attempts), (Kind::Install, Some(2)));
+    assert_eq!(p.timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(c.profile("rescue").unwrap().kind, Kind::Live);
+    let life = Life {
+        unknown: Unknown::Install("debian-12".into()),
+        attempts: 3,
+        timeout: Duration::from_secs(2 * 3600),
+        held_rescue: true,
+        rescue: Some("rescue".into()),
+        boots: 5,
+    };
+    assert_eq!(c.life, life);
+    let webhook = Webhook {
+        url: "https://chat.example/hooks/lab3".into(),
+        secret: Some(Secret::Env("WEBHOOK_SECRET".into())),
+        events: vec!["installed", "failed", "alarm"],
+    };
+    assert_eq!(c.webhooks, [webhook]);
     let line = c.place("profile/debian-12").line - 1;
     assert_eq!(p.at, format!("/etc/pilotlight/pilotlight.toml:{line}"), "the line of [[profile]]");
 
@@ -224,6 +247,14 @@ fn the_example_is_what_it_says() {
     assert_eq!((m.address, m.hostname.as_deref()), (Some(ip(50)), Some("web1")));
     assert_eq!(m.loader.as_deref(), Some("ipxe.efi"));
     assert_eq!(serde_json::to_value(&m.vars).unwrap(), json!({"rack": 7}));
+    assert_eq!(m.secrets["disk_key"], Secret::File("/etc/pilotlight/web1.key".into()));
+    let power = Power::Redfish {
+        url: "https://bmc-web1.example/redfish/v1/Systems/1".into(),
+        user: Some("admin".into()),
+        password: Some(Secret::File("/etc/pilotlight/bmc.password".into())),
+        insecure: false,
+    };
+    assert_eq!(m.power, power);
 }
 
 #[test]
@@ -253,6 +284,39 @@ fn short_forms_mean_what_long_ones_do() {
     assert_eq!(uuid, Some("8d2f0c64-6f0e-4a57-9f5e-0d4a3c1b2e10"), "as iPXE writes it");
     let s = &good("[[subnet]]\nnetwork = \"10.0.0.0/24\"\nlease-time = \"2d\"\n").dhcp.subnets[0];
     assert_eq!(s.max_lease_time, s.lease_time, "no less than what all get");
+}
+
+#[test]
+fn a_program_and_a_key_are_beside_the_file_that_names_them() {
+    let text = "[http]\nadmin = \"[::]:8067\"\n[[machine]]\nname = \"m\"\nserial = \"1\"\n\
+                secrets = { key = { file = \"k\" } }\npower = { command = [\"./pdu\", \"7\"] }\n\
+                [[machine]]\nname = \"n\"\nserial = \"2\"\npower = { command = \"pdu\" }\n\
+                [[webhook]]\nurl = \"http://h/a?b=c\"\n";
+    let (c, _) = parse(&[("/etc/p/p.toml".into(), text.into())]).unwrap();
+    assert_eq!(c.http.admin, "[::]:8067".parse().ok(), "and any other address");
+    assert_eq!(c.machines[0].secrets["key"], Secret::File("/etc/p/k".into()));
+    assert_eq!(c.machines[0].power, Power::Command(vec!["/etc/p/./pdu".into(), "7".into()]));
+    assert_eq!(c.machines[1].power, Power::Command(vec!["pdu".into()]), "of PATH");
+    assert_eq!((c.webhooks[0].url.as_str(), c.webhooks[0].events.len()), ("http://h/a?b=c", 3));
+}
+
+#[test]
+fn no_picture_shows_a_secret() {
+    let text = "[[profile]]\nname = \"a\"\nkernel = \"http://h/k\"\n\
+                secrets = { \"ä\" = \"hunter2\", b = \"hunter2\", c = 7, d = 1, e = \"\"\"hunt\nhunter2\"\"\", 2 = {} }\n\
+                [[machine]]\nname = \"m\"\nserial = \"1\"\nsecrets = { x = [\"hunter2\"], y = \"hunter2\" }\n\
+                power = { redfish = \"ftp://h\", user = \"u\", password = \"hunter2\" }\n";
+    let errors = one(text).unwrap_err();
+    assert!(errors.errors.len() >= 6, "{errors}");
+    let shown = errors.picture(false) + &errors.to_string() + &format!("{errors:?}");
+    assert!(!shown.contains("hunt"), "{shown}");
+    assert!(shown.contains("b = *********, c = *,"), "{shown}");
+    let good =
+        "[[profile]]\nname = \"a\"\nkernel = \"http://h/k\"\nsecrets = { b = \"hunter2\" }\n";
+    let (c, notes) = one(good).unwrap();
+    assert!(!format!("{c:?}{notes:?}").contains("hunter2"));
+    let picture = Finding::new(c.place("profile/a/secret/b"), "x", "").picture(false);
+    assert!(picture.contains("b = *********"), "{picture}");
 }
 
 #[test]
@@ -480,6 +544,59 @@ fn what_is_named_is_looked_for() {
     symlink("linux", dir.path().join("debian/link")).unwrap();
     fs::set_permissions(dir.path().join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(lines(check_disk(&c)), Vec::<String>::new());
+}
+
+#[test]
+fn secrets_are_read_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("pilotlight.toml");
+    let put = |name: &str, bytes: &[u8], mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let text = "[[profile]]\nname = \"p\"\nkernel = \"http://h/k\"\n[profile.secrets]\n\
+                good = { file = \"good\" }\nbad = { file = \"bad\" }\nbig = { file = \"big\" }\n\
+                none = { file = \"none\" }\nvoid = { file = \"void\" }\n\
+                env = { env = \"PILOTLIGHT_NOT_SET\" }\npath = { env = \"PATH\" }\n\
+                written = \"hunter2\"\nagain = \"hunter2\"\n";
+    put("pilotlight.toml", text.as_bytes(), 0o644);
+    put("good", b"hunter2 \r\n", 0o604);
+    put("bad", b"hunter2\xff\n", 0o600);
+    put("big", &b"hunter2".repeat(10_000), 0o600);
+    put("void", b"\n", 0o600);
+    let (c, notes) = load(Some(&main)).unwrap();
+    assert_eq!(notes, []);
+    let of = |name: &str| reveal(&c.profiles[0].secrets[name]).map(|h| h.reveal().to_string());
+    assert_eq!(of("good").unwrap(), "hunter2 ", "but for the line break");
+    assert_eq!(of("written").unwrap(), "hunter2");
+    assert_eq!(of("path").unwrap(), std::env::var("PATH").unwrap());
+    let said = lines(check_disk(&c));
+    let want = [
+        ("6:16", "bad is not UTF-8 (a secret is a text)"),
+        ("7:16", "big has more than 64 KiB (a secret is a text)"),
+        ("8:17", "none cannot be read: there is no such file (a relative path is beside the file"),
+        ("9:17", "void is empty (write it into the file)"),
+        (
+            "10:15",
+            "the variable PILOTLIGHT_NOT_SET of the environment has a secret, and is not set",
+        ),
+    ];
+    assert_eq!(said.len(), want.len(), "{said:?}");
+    for (at, words) in want {
+        let place = format!("{}:{at}: ", main.display());
+        assert!(said.iter().any(|s| s.starts_with(&place) && s.contains(words)), "{at} {said:?}");
+    }
+    let notes = open_secrets(&c);
+    let all = notes.iter().map(|n| n.picture_of_note(false)).collect::<String>();
+    assert_eq!(notes.len(), 2, "each file once: {all}");
+    assert!(all.contains("good holds a secret, and all can read it: its mode is 604"), "{all}");
+    assert!(all.contains("pilotlight.toml holds a secret") && all.contains("*********"), "{all}");
+    assert!(!format!("{said:?} {all}").contains("hunter2"));
+    for file in ["pilotlight.toml", "good"] {
+        fs::set_permissions(dir.path().join(file), fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    assert_eq!(open_secrets(&c), []);
 }
 
 #[test]

@@ -3,9 +3,14 @@
 //! A variable that is not there is an error, and so is a fact that the machine did not tell: an
 //! empty host name in an answer file would show only when the installation is over. A template that
 //! can do without says so itself: `{{ machine.asset | default(value="") }}`.
+//!
+//! Secrets are seen by answers alone, and are read for the one that a machine fetches. Whoever else
+//! fills an answer (a script's proof, `check`, `explain`) has `(secret NAME)` in their place, and so
+//! has every error.
 
 use std::cell::{Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -18,9 +23,9 @@ use super::disk;
 use super::script::{self, Fetch, For};
 use super::value::{IpxeValue, ipxe_value, ipxe_word};
 use crate::config::report::ERROR_LIMIT;
-use crate::config::{Config, Mirror};
-use crate::model::profile::{Answer, Source};
-use crate::model::{Facts, Mac, Machine, Profile, Why};
+use crate::config::{self, Config, Mirror};
+use crate::model::profile::{Answer, Source, Template};
+use crate::model::{Facts, Hidden, Mac, Machine, Profile, Secret, Why, token};
 
 /// The largest text that a template may grow to.
 const OUTPUT: usize = 4 << 20;
@@ -67,9 +72,10 @@ impl Urls {
         self.boot("answer/")
     }
 
-    /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too.
+    /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too. So it has a
+    /// word of its own in place of the token.
     pub fn report(&self) -> String {
-        format!("{}/b/{}/report", self.http, self.token)
+        format!("{}/b/{}/report", self.http, token::report(&self.token))
     }
 
     pub fn source(&self, source: &Source) -> String {
@@ -107,8 +113,8 @@ pub struct RenderError {
     pub message: String,
 }
 
-impl std::fmt::Display for RenderError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for RenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         for part in [self.line, self.column].into_iter().take_while(|p| *p > 0) {
             write!(f, ":{part}")?;
@@ -137,14 +143,28 @@ impl RenderError {
         RenderError { file: file.into(), line, column: 0, width: 0, part, message }
     }
 
-    fn in_file(answer: &Answer, error: &tera::Error) -> RenderError {
+    /// In the template; of one of ours at the place of the answer that names it, where what it
+    /// misses can be given.
+    fn in_answer(scene: &Scene, answer: &Answer, error: &tera::Error) -> RenderError {
+        if let Template::Builtin { .. } = answer.template {
+            let message = format!("{}: {}", answer.template, sentence(error));
+            return RenderError::of_answer(scene.profile, answer, message);
+        }
         let (line, column, width) = place(error).map_or((0, 0, 0), |report| {
             let span = report.span();
             let end = if span.end_line == span.start_line { span.end_col } else { 0 };
             (span.start_line, span.start_col + 1, end.saturating_sub(span.start_col))
         });
-        let file = answer.template.display().to_string();
+        let file = answer.template.to_string();
         RenderError { file, line, column, width, part: None, message: sentence(error) }
+    }
+}
+
+impl RenderError {
+    /// At the place in the configuration where the answer is named.
+    fn of_answer(profile: &Profile, answer: &Answer, message: impl fmt::Display) -> RenderError {
+        let message = format!("answer {}: {message}", answer.name);
+        RenderError::at(profile, format!("answer/{}", answer.name), message)
     }
 }
 
@@ -199,7 +219,8 @@ struct About<'a> {
 /// them), `server` (url, http, address; host is the address with the port of plain HTTP, where that
 /// is not 80), and URLs: `answers.NAME`, `seed` (the folder of the answers), `report`, `files`, and
 /// `mirrors.NAME`, which is plain HTTP even where TLS is on: installers fetch packages by it, have
-/// no CA of ours, and verify by signatures.
+/// no CA of ours, and verify by signatures. Answers see `secrets` besides: the profile's, then the
+/// machine's over them.
 ///
 /// Each is made when a template is filled that names it: most name two or three.
 pub struct Scene<'a> {
@@ -230,6 +251,25 @@ impl<'a> Scene<'a> {
         urls: &'a Urls,
     ) -> Scene<'a> {
         Scene { config, machine, profile, facts, urls, made: RefCell::default() }
+    }
+
+    /// The profile's secrets, with the machine's over them.
+    fn secrets(&self) -> BTreeMap<&'a str, &'a Secret> {
+        secrets(self.profile, self.machine)
+    }
+
+    /// The variables of `names`, and `secrets` where there are to be any. Those are never kept: the
+    /// next template may be one that must not see them.
+    fn seen<T>(
+        &self,
+        names: &[&'static str],
+        secrets: Option<&tera::Value>,
+        fill: impl FnOnce(&Context) -> T,
+    ) -> T {
+        let Some(secrets) = secrets else { return fill(&self.with(names)) };
+        let mut context = self.with(names).clone();
+        context.insert_value(SECRETS, secrets.clone());
+        fill(&context)
     }
 
     /// Has at least the variables of `names`.
@@ -307,12 +347,78 @@ impl<'a> Scene<'a> {
 /// Neither for HTML nor for iPXE: nothing is escaped. What goes into a script is checked instead.
 static PLAIN: LazyLock<Tera> = LazyLock::new(Tera::new);
 
-/// An answer file.
+/// An answer file, with `(secret NAME)` in the place of each secret.
 ///
 /// # Errors
 /// With the line and column in the template.
 pub fn answer(scene: &Scene, answer: &Answer, template: &str) -> Result<String, RenderError> {
-    fill(template, scene).map_err(|e| RenderError::in_file(answer, &e))
+    let secrets = names_secrets(template).then(|| {
+        let shown = scene.secrets().into_keys().map(|name| (name, format!("(secret {name})")));
+        tera::Value::from_serializable(&shown.collect::<BTreeMap<_, _>>())
+    });
+    fill(template, scene, secrets.as_ref()).map_err(|e| RenderError::in_answer(scene, answer, &e))
+}
+
+/// An answer file as its machine is sent it, with its secrets, which are read now. For nothing that
+/// is kept or shown.
+///
+/// # Errors
+/// The same, and a secret that cannot be read. No message holds any of a secret.
+pub fn whole_answer(scene: &Scene, of: &Answer, template: &str) -> Result<Hidden, RenderError> {
+    if !names_secrets(template) {
+        return answer(scene, of, template).map(Hidden::new);
+    }
+    let mut secrets = BTreeMap::new();
+    for (name, secret) in scene.secrets() {
+        let text =
+            config::reveal(secret).map_err(|no| RenderError::of_answer(scene.profile, of, no))?;
+        secrets.insert(name, text);
+    }
+    let shown: BTreeMap<_, _> = secrets.iter().map(|(name, s)| (*name, s.reveal())).collect();
+    let values = tera::Value::from_serializable(&shown);
+    fill(template, scene, Some(&values)).map(Hidden::new).or_else(|_| {
+        // tera's words may quote a value. What fails without the secrets too tells why.
+        answer(scene, of, template)?;
+        let message = format!("{} cannot be filled with its secrets as they are now", of.template);
+        Err(RenderError::of_answer(scene.profile, of, message))
+    })
+}
+
+fn secrets<'a>(
+    profile: &'a Profile,
+    machine: Option<&'a Machine>,
+) -> BTreeMap<&'a str, &'a Secret> {
+    let own = machine.into_iter().flat_map(|m| &m.secrets);
+    profile.secrets.iter().chain(own).map(|(name, s)| (name.as_str(), s)).collect()
+}
+
+/// Reads the secrets that the answers of a profile will be made with, and shows none: a machine whose
+/// answers cannot be made must not start to install. `templates` are the answers' own. Where this is
+/// not the `server`, its environment and its rights are not known, and what only those tell is let
+/// pass.
+///
+/// # Errors
+/// With the answer that needs one that cannot be read.
+pub fn secrets_at_hand(
+    profile: &Profile,
+    machine: Option<&Machine>,
+    templates: &[String],
+    server: bool,
+) -> Result<(), RenderError> {
+    let needs = profile.answers.iter().zip(templates).find(|(_, text)| names_secrets(text));
+    let Some((answer, _)) = needs else { return Ok(()) };
+    let fault = |no: &config::NoSecret| server || !no.is_of_the_server();
+    let first =
+        secrets(profile, machine).into_values().find_map(|s| config::reveal(s).err().filter(fault));
+    first.map_or(Ok(()), |no| Err(RenderError::of_answer(profile, answer, no)))
+}
+
+/// The variable that answers alone see.
+const SECRETS: &str = "secrets";
+
+/// Whether a template may name them.
+fn names_secrets(template: &str) -> bool {
+    template.contains(SECRETS) || template.contains("__tera")
 }
 
 /// The kernel's arguments on one line: as declared, then the console, then `initrd=` for a UEFI
@@ -327,7 +433,7 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
     let template = profile.args.split_whitespace().collect::<Vec<_>>().join(" ");
     let wrong =
         |e: tera::Error| RenderError::at(profile, "args", format!("args: {}", sentence(&e)));
-    let mut args = fill(&template, scene).map_err(wrong)?;
+    let mut args = fill(&template, scene, None).map_err(wrong)?;
     if let Some(console) = &profile.console
         && !args.contains(&format!("console={console}"))
     {
@@ -381,8 +487,12 @@ pub fn templates(profile: &Profile) -> Result<Vec<String>, RenderError> {
 /// # Errors
 /// With the place where the profile that names it is declared.
 pub fn template(profile: &Profile, answer: &Answer) -> Result<String, RenderError> {
-    disk::read_template(&answer.template).map_err(|e| {
-        let file = answer.template.display();
+    let file = match &answer.template {
+        Template::File(path) => path,
+        Template::Builtin { text, .. } => return Ok(text.to_string()),
+    };
+    disk::read_template(file).map_err(|e| {
+        let file = file.display();
         let part = format!("answer/{}", answer.name);
         RenderError::at(
             profile,
@@ -502,15 +612,20 @@ fn names(initrds: &[Source]) -> Vec<String> {
         .collect()
 }
 
-fn fill(template: &str, scene: &Scene) -> Result<String, tera::Error> {
+fn fill(
+    template: &str,
+    scene: &Scene,
+    secrets: Option<&tera::Value>,
+) -> Result<String, tera::Error> {
     let Some(parsed) = parsed(template) else {
         let mut out = Bounded(Vec::new());
-        PLAIN.render_str_to(template, &scene.with(&NAMES), false, &mut out)?;
+        let into = |all: &Context| PLAIN.render_str_to(template, all, false, &mut out);
+        scene.seen(&NAMES, secrets, into)?;
         return out.text();
     };
-    let filled = parsed.fill(&scene.with(&parsed.names));
+    let filled = scene.seen(&parsed.names, secrets, |context| parsed.fill(context));
     // The sentence about a name that is not there has all that are.
-    filled.or_else(|_| parsed.fill(&scene.with(&NAMES)))
+    filled.or_else(|_| scene.seen(&NAMES, secrets, |context| parsed.fill(context)))
 }
 
 /// A template, and what it may name.
@@ -582,7 +697,6 @@ impl Write for Bounded {
 pub(super) mod tests {
     use super::*;
     use crate::model::Match;
-    use std::path::PathBuf;
 
     pub fn profile(name: &str) -> Profile {
         Profile {
@@ -595,10 +709,14 @@ pub(super) mod tests {
                 .into(),
             answers: vec![Answer {
                 name: "preseed".into(),
-                template: PathBuf::from("/nowhere/preseed.cfg"),
+                template: Template::File("/nowhere/preseed.cfg".into()),
             }],
             console: Some("ttyS0,115200".into()),
             vars: Map::from_iter([("rack".into(), "r0".into()), ("user".into(), "root".into())]),
+            secrets: Default::default(),
+            kind: Default::default(),
+            timeout: None,
+            attempts: None,
             at: "pilotlight.toml:12".into(),
         }
     }
@@ -612,6 +730,8 @@ pub(super) mod tests {
             hostname: None,
             loader: None,
             vars: Map::from_iter([("rack".into(), "r7".into())]),
+            secrets: Default::default(),
+            power: Default::default(),
         }
     }
 
@@ -724,6 +844,65 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn secrets_are_for_the_answer_that_a_machine_fetches() {
+        let literal = |text: &str| Secret::Literal(Hidden::new(text));
+        let mut p = profile("web");
+        p.secrets.insert("root".into(), literal("hunter2"));
+        p.secrets.insert("gone".into(), Secret::File("/nowhere/secret".into()));
+        let of = p.answers[0].clone();
+        let mut own = machine("web1", "52:54:00:12:34:56", Some("web"));
+        own.secrets.insert("gone".into(), literal("hunter3"));
+        let (config, facts, urls) = (mirrored(), sample(None), sample_urls());
+        let scene = Scene::new(&config, Some(&own), &p, &facts, &urls);
+        let text = "{{ secrets.root }} {{ secrets.gone }} {{ machine.name }}";
+        assert_eq!(answer(&scene, &of, text).unwrap(), "(secret root) (secret gone) web1");
+        let whole = whole_answer(&scene, &of, text).unwrap();
+        assert_eq!(whole.reveal(), "hunter2 hunter3 web1", "the machine's over the profile's");
+        assert!(
+            whole_answer(&scene, &of, "{{ __tera_context }}").unwrap().reveal().contains("hunter2")
+        );
+        let long = format!("{text}{}", " ".repeat(KEPT_LEN));
+        assert!(whole_answer(&scene, &of, &long).unwrap().reveal().starts_with("hunter2 hunter3"));
+        // Arguments, also after an answer that has them.
+        for seen in ["{{ secrets.root }}", "{{ __tera_context }}"] {
+            let p = Profile { args: seen.into(), ..p.clone() };
+            assert!(args(&scene, &p).map_or(true, |a| !a.as_str().contains("hunter2")), "{seen}");
+        }
+        // A profile without them, and one whose file is not there.
+        assert!(whole_answer(&self::scene(&profile("web")), &of, text).is_err());
+        let scene = Scene::new(&config, None, &p, &facts, &urls);
+        assert_eq!(
+            answer(&scene, &of, text).unwrap(),
+            "(secret root) (secret gone) 52-54-00-12-34-56"
+        );
+        let e = whole_answer(&scene, &of, text).unwrap_err().to_string();
+        assert!(e.contains("answer preseed: the secret in /nowhere/secret cannot be read"), "{e}");
+        assert!(whole_answer(&scene, &of, "{{ machine.name }}").is_ok(), "it is not wanted");
+    }
+
+    #[test]
+    fn no_error_quotes_a_secret() {
+        let mut p = profile("web");
+        p.secrets.insert("root".into(), Secret::Literal(Hidden::new("hunter2")));
+        let of = p.answers[0].clone();
+        for text in [
+            "{{ secrets.root + 1 }}",
+            "{{ secrets.root.x }}",
+            "{{ secrets.root | round }}",
+            "{{ secrets.root | int }}",
+            "{{ throw(message=secrets.root) }}",
+            "{{ vars[secrets.root] }}",
+            "{{ secrets[secrets.root] }}",
+            "{% if secrets.root is starting_with(pat=\"(\") %}{% else %}{{ throw(message=secrets.root) }}{% endif %}",
+            "{% if secrets.root is containing(pat=\"hunter\") %}{{ machine[secrets.root] }}{% endif %}",
+            "{{ secrets.nothing }} {{ secrets }}",
+        ] {
+            let e = whole_answer(&scene(&p), &of, text).unwrap_err();
+            assert!(!format!("{e} {e:?}").contains("hunter"), "{text}: {e}");
+        }
+    }
+
+    #[test]
     fn names_of_initrds() {
         let ours = |path: &str| Source::Ours { folder: "f".into(), path: path.into() };
         let url = Source::Url("https://a.example/x/initrd.img?y=/z".into());
@@ -771,12 +950,13 @@ pub(super) mod tests {
         let template = dir.path().join("preseed.cfg");
         std::fs::write(&template, "{{ vars.rack }}").unwrap();
         let mut good = profile("good");
-        good.answers[0].template = template;
+        good.answers[0].template = Template::File(template);
         let mut unread = profile("unread");
-        unread.answers[0].template = dir.path().join("none");
+        unread.answers[0].template = Template::File(dir.path().join("none"));
         let mut typo = profile("typo");
-        typo.answers[0].template = dir.path().join("broken.cfg");
-        std::fs::write(&typo.answers[0].template, "{{ vars.rack }\n").unwrap();
+        let broken = dir.path().join("broken.cfg");
+        std::fs::write(&broken, "{{ vars.rack }\n").unwrap();
+        typo.answers[0].template = Template::File(broken);
         typo.args = "{{ machine.hostnam }}".into();
         let config = Config {
             profiles: vec![good, unread, typo],

@@ -1,8 +1,10 @@
-//! The configuration's files on the disk: reading it, and looking at what it names.
+//! The configuration's files on the disk: reading it, looking at what it names, and reading its
+//! secrets when they are needed.
 //!
-//! Both only read. What is there is judged by [`check_disk`] one thing after another, each with
+//! All only read. What is there is judged by [`check_disk`] one thing after another, each with
 //! the place that declared it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::file::{FILE_LIMIT, parse};
 use super::report::{Errors, Finding, Note, Place, Source};
 use super::{Config, Folder, catalog};
-use crate::model::profile;
+use crate::model::{Hidden, Power, Secret, Why, profile};
 
 /// Files of the folder beside the main one.
 const FILES_LIMIT: usize = 1000;
@@ -19,6 +21,9 @@ const FILES_LIMIT: usize = 1000;
 const TOTAL_LIMIT: usize = 64 << 20;
 /// Bytes of a file of keys: all of Debian's have some hundred kilobytes.
 const KEYRING_LIMIT: u64 = 4 << 20;
+
+/// Bytes of a secret: a private key has some thousand.
+const SECRET_LIMIT: u64 = 64 << 10;
 
 /// Reads the configuration: `main`, then `*.toml` of the folder beside it, in the order of their
 /// names: `pilotlight.d/` for `pilotlight.toml`. Without `main` it is the default one.
@@ -139,6 +144,132 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Why there is no secret. None of it is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSecret {
+    #[error("the secret in {} cannot be read: {}", .0.display(), why(.1))]
+    Unreadable(PathBuf, io::Error),
+    #[error("the secret in {} has more than {} KiB", .0.display(), SECRET_LIMIT >> 10)]
+    Large(PathBuf),
+    #[error("the secret in {} is not UTF-8", .0.display())]
+    NotText(PathBuf),
+    #[error("the secret in {} is empty", .0.display())]
+    Empty(PathBuf),
+    #[error("the variable {0} of the environment has a secret, and is not set")]
+    Unset(String),
+    #[error("the variable {0} of the environment has a secret, and is not UTF-8 or too large")]
+    Strange(String),
+}
+
+impl Why for NoSecret {
+    fn name(&self) -> &'static str {
+        match self {
+            NoSecret::Unreadable(..) => "secret-unreadable",
+            NoSecret::Large(_) => "secret-too-large",
+            NoSecret::NotText(_) => "secret-not-text",
+            NoSecret::Empty(_) => "secret-empty",
+            NoSecret::Unset(_) => "secret-unset",
+            NoSecret::Strange(_) => "secret-not-text",
+        }
+    }
+}
+
+impl NoSecret {
+    /// Whether the server may well have it, which another process of another user cannot know.
+    pub fn is_of_the_server(&self) -> bool {
+        match self {
+            NoSecret::Unset(_) | NoSecret::Strange(_) => true,
+            NoSecret::Unreadable(_, e) => e.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            NoSecret::Unreadable(_, e) => hint_of(e),
+            NoSecret::Large(_) | NoSecret::NotText(_) => "a secret is a text",
+            NoSecret::Empty(_) => "write it into the file",
+            NoSecret::Unset(_) | NoSecret::Strange(_) => {
+                "the server's environment counts, which EnvironmentFile= of its unit can set"
+            }
+        }
+    }
+}
+
+/// A secret as it is now: of a file what it holds, without the line break at its end.
+///
+/// # Errors
+/// It is not there, empty, no text, or larger than 64 KiB.
+pub fn reveal(secret: &Secret) -> Result<Hidden, NoSecret> {
+    match secret {
+        Secret::Literal(hidden) => Ok(hidden.clone()),
+        Secret::File(path) => reveal_file(path),
+        Secret::Env(name) => match std::env::var_os(name).filter(|v| !v.is_empty()) {
+            None => Err(NoSecret::Unset(name.clone())),
+            Some(value) => {
+                let text = value.into_string().ok().filter(|t| t.len() as u64 <= SECRET_LIMIT);
+                text.map(Hidden::new).ok_or_else(|| NoSecret::Strange(name.clone()))
+            }
+        },
+    }
+}
+
+fn reveal_file(path: &Path) -> Result<Hidden, NoSecret> {
+    let mut bytes = Vec::new();
+    let read = open(path).and_then(|f| f.take(SECRET_LIMIT + 1).read_to_end(&mut bytes));
+    read.map_err(|e| NoSecret::Unreadable(path.into(), e))?;
+    if bytes.len() as u64 > SECRET_LIMIT {
+        return Err(NoSecret::Large(path.into()));
+    }
+    // What is not UTF-8 would be shown by the error that tells so.
+    let text = String::from_utf8(bytes).map_err(|_| NoSecret::NotText(path.into()))?;
+    let text = text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t));
+    if text.is_empty() { Err(NoSecret::Empty(path.into())) } else { Ok(Hidden::new(text)) }
+}
+
+/// All the secrets that the configuration names, by the key that [`Config::place`] knows them by.
+fn secrets(config: &Config) -> impl Iterator<Item = (String, &Secret)> {
+    let profiles = config.profiles.iter().flat_map(|p| {
+        p.secrets.iter().map(|(name, s)| (format!("profile/{}/secret/{name}", p.name), s))
+    });
+    let machines = config.machines.iter().flat_map(|m| {
+        let password = match &m.power {
+            Power::Redfish { password, .. } => password.as_ref(),
+            Power::WakeOnLan | Power::Command(_) => None,
+        };
+        let own =
+            m.secrets.iter().map(|(name, s)| (format!("machine/{}/secret/{name}", m.name), s));
+        own.chain(password.map(|s| (format!("machine/{}/password", m.name), s)))
+    });
+    let hooks = config.webhooks.iter().enumerate();
+    let hooks =
+        hooks.filter_map(|(n, h)| Some((format!("webhook/{n}/secret"), h.secret.as_ref()?)));
+    profiles.chain(machines).chain(hooks)
+}
+
+/// Files with secrets in them that everybody on this machine can read: those that are named, and
+/// those of the configuration itself that have some written in them. Each is told of once.
+pub fn open_secrets(config: &Config) -> Vec<Note> {
+    let mut seen = BTreeSet::new();
+    let mut notes = Vec::new();
+    for (key, secret) in secrets(config) {
+        let place = config.place(&key);
+        let file = match secret {
+            Secret::File(path) => path.as_path(),
+            Secret::Literal(_) => &place.file,
+            Secret::Env(_) => continue,
+        };
+        let mode = fs::metadata(file).map_or(0, |m| m.permissions().mode() & 0o777);
+        if mode & 0o004 != 0 && seen.insert(file.to_path_buf()) {
+            let file = file.display();
+            let message =
+                format!("{file} holds a secret, and all can read it: its mode is {mode:o}");
+            notes.push(Finding::new(place.clone(), message, format!("chmod o-r {file}")));
+        }
+    }
+    notes
+}
+
 fn why(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
@@ -164,7 +295,7 @@ fn is_keyring(bytes: &[u8]) -> bool {
 }
 
 /// Looks at everything on the disk that the configuration names: folders, kernels and initrds in
-/// them, answer templates, certificates, keys of mirrors. Loaders are not looked for here, since most are embedded;
+/// them, answer templates, certificates, keys of mirrors, secrets. Loaders are not looked for here, since most are embedded;
 /// templates are not read, since only rendering tells.
 ///
 /// # Errors
@@ -203,7 +334,14 @@ pub fn check_disk(config: &Config) -> Result<(), Errors> {
             look.source(&key, source, &folders);
         }
         for a in &p.answers {
-            look.file(&key(&format!("answer/{}", a.name)), &a.template);
+            if let profile::Template::File(path) = &a.template {
+                look.file(&key(&format!("answer/{}", a.name)), path);
+            }
+        }
+    }
+    for (key, secret) in secrets(config) {
+        if let Err(no) = reveal(secret) {
+            look.err(&key, no.to_string(), no.hint());
         }
     }
     if look.errors.is_empty() { Ok(()) } else { Err(look.errors) }

@@ -17,7 +17,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::answers;
 use super::catalog::{self, Entry};
+use super::life;
 use super::mirrors;
 use super::report::{Errors, Note};
 use super::subnet::{self, subnet};
@@ -27,7 +29,7 @@ use super::{
     Config, Dhcp, Folder, Http, Ipxe, LOCAL_DISK, Menu, Mirror, Mode, OwnCertificate, Places,
     Subnet, Tftp, Tls,
 };
-use crate::model::profile::{Answer, Source};
+use crate::model::profile::{Answer, Source, Template};
 use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
 
 /// Bytes of one file.
@@ -54,6 +56,8 @@ const SCHEMA: Schema = &[
             "tls",
             "ipxe",
             "menu",
+            "life",
+            "webhook",
             "files",
             "cache",
             "mirror",
@@ -84,6 +88,8 @@ const SCHEMA: Schema = &[
     ("[tls]", &["enabled", "certificate", "key", "root", "names"]),
     ("[ipxe]", &["dir", "loaders"]),
     ("[menu]", &["title", "timeout"]),
+    ("[life]", &["unknown", "profile", "attempts", "timeout", "held", "rescue", "boots"]),
+    ("[[webhook]]", &["url", "secret", "events"]),
     ("[[files]]", &["name", "dir"]),
     ("[cache]", &["dir", "limit", "offline", "prefetch"]),
     (
@@ -93,17 +99,19 @@ const SCHEMA: Schema = &[
     (
         "[[profile]]",
         &[
-            "name", "title", "menu", "install", "kernel", "initrd", "args", "console", "answers",
-            "vars",
+            "name", "title", "kind", "menu", "install", "kernel", "initrd", "args", "console",
+            "answers", "vars", "secrets", "timeout", "attempts",
         ],
     ),
     (
         "[[machine]]",
         &[
             "name", "mac", "uuid", "serial", "vendor", "arch", "profile", "address", "hostname",
-            "loader", "vars",
+            "loader", "vars", "secrets", "power",
         ],
     ),
+    ("a secret", &["file", "env"]),
+    ("the machine's `power`", &["redfish", "user", "password", "insecure", "command"]),
 ];
 
 /// Reads a configuration out of its files' texts, in order. The paths are for messages and for
@@ -182,6 +190,8 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
     let (profiles, offers, installed) = profiles(w, top, &homes);
     mirrors.extend(installed);
     let (machines, reserved) = machines(w, top, &offers);
+    let kinds = profiles.iter().map(|p| (p.name.as_str(), p.kind)).collect();
+    let life = life::life(w, top, &life::Kinds { names: &offers.names, kinds });
     if sound {
         of_mode(w, dhcp.mode, mode_at, &subnets, reserved.is_empty());
         reservations(w, &subnets, &reserved);
@@ -196,6 +206,8 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
         tls: tls(w, top),
         ipxe: ipxe(w, top),
         menu: menu(w, top, default.menu),
+        life,
+        webhooks: life::webhooks(w, top),
         folders,
         cache: mirrors::cache(w, top, default.cache),
         mirrors,
@@ -295,22 +307,18 @@ fn http(w: &mut Walk<'_>, top: &Table<'_>, default: Http) -> Http {
     http
 }
 
+/// Any address: what is not loopback gets HTTPS and is asked for a credential.
 fn admin(w: &mut Walk<'_>, v: Val<&str>) -> Option<SocketAddr> {
-    const HINT: &str = "write an address of this machine's loopback and a port, like \
-                        \"127.0.0.1:8067\", or \"off\"";
+    const HINT: &str = "write an address of this machine and a port, like \"127.0.0.1:8067\" or \
+                        \"[::1]:8067\", or \"off\"";
     if v.value == "off" {
         return None;
     }
-    let address: Option<SocketAddr> = v.value.parse().ok().filter(|a: &SocketAddr| a.port() != 0);
-    match address {
-        Some(a) if a.ip().is_loopback() => return Some(a),
-        Some(_) => {
-            let message = format!("`admin` {} is not loopback", quoted(v.value));
-            w.err(v.at, message, "the admin door asks for no credential yet: 127.0.0.1 or [::1]");
-        }
-        None => w.err(v.at, format!("`admin` is no address: {}", quoted(v.value)), HINT),
+    let address = v.value.parse().ok().filter(|a: &SocketAddr| a.port() != 0);
+    if address.is_none() {
+        w.err(v.at, format!("`admin` is no address: {}", quoted(v.value)), HINT);
     }
-    None
+    address
 }
 
 fn tls(w: &mut Walk<'_>, top: &Table<'_>) -> Tls {
@@ -516,6 +524,14 @@ fn profile(
     let answers = answers(w, t, &key);
     let menu = t.flag(w, "menu").map(|m| m.value);
     let vars = t.table(w, "vars", "the profile's `vars`").values(w);
+    let secrets = life::secrets(w, t, "the profile's `secrets`", &key);
+    let kind = life::kind(w, t);
+    let (timeout, attempts) = (life::timeout(w, t), life::attempts(w, t));
+    if let Some(args) = args.filter(|a| words::names_in_tags(a.value, "secrets")) {
+        let hint = "arguments are in scripts, on screens and in /proc/cmdline, for all to read; \
+                    write {{ secrets.NAME }} in an answer";
+        w.err(args.at, "`args` cannot have secrets", hint);
+    }
     let name = name?;
     if menu.is_none() && !answers.is_empty() {
         let message = format!(
@@ -545,6 +561,10 @@ fn profile(
         answers,
         console: console.map(|v| v.value.to_string()),
         vars,
+        secrets,
+        kind,
+        timeout,
+        attempts,
         at: format!("{}:{}", place.file.display(), place.line),
     })
 }
@@ -601,12 +621,27 @@ fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
     let mut found = Vec::new();
     for key in t.keys() {
         let name = w.check(key, |s| words::name("an answer", s));
-        if let (Some(name), Some(path)) = (name, t.path(w, key.value)) {
-            w.keep(format!("{profile}/answer/{}", name.value), path.at);
-            found.push(Answer { name: name.value.to_string(), template: path.value });
+        if let (Some(name), Some(template)) = (name, template(w, &t, key.value)) {
+            w.keep(format!("{profile}/answer/{}", name.value), template.at);
+            found.push(Answer { name: name.value.to_string(), template: template.value });
         }
     }
     found
+}
+
+/// A file, or one that is compiled in.
+fn template(w: &mut Walk<'_>, t: &Table<'_>, key: &str) -> Option<Val<Template>> {
+    let v = t.text(w, key)?;
+    let Some(name) = v.value.strip_prefix(answers::PREFIX) else {
+        return Some(Val { value: Template::File(w.file_at(key, v)?), at: v.at });
+    };
+    let value = answers::get(name);
+    if value.is_none() {
+        let known = answers::names().collect::<Vec<_>>().join(", ");
+        let hint = w.nearest(name, answers::names(), format!("there are {known}"));
+        w.err(v.at, format!("no template is built in as {}", quoted(name)), hint);
+    }
+    Some(Val { value: value?, at: v.at })
 }
 
 /// The machines, and the addresses that are reserved for them.
@@ -718,10 +753,13 @@ fn machine(
     let hostname = t.text(w, "hostname").and_then(|v| w.check(v, |s| words::host("host name", s)));
     let loader = loader(w, t, "loader");
     let vars = t.table(w, "vars", "the machine's `vars`").values(w);
+    let key = name.map_or(String::new(), |n| format!("machine/{}", n.value));
+    let secrets = life::secrets(w, t, "the machine's `secrets`", &key);
+    let power = life::power(w, t, &by, &key);
     let name = name?;
-    w.keep(format!("machine/{}", name.value), name.at);
+    w.keep(key.clone(), name.at);
     if let Some(loader) = loader {
-        w.keep(format!("machine/{}/loader", name.value), loader.at);
+        w.keep(format!("{key}/loader"), loader.at);
     }
     Some(Machine {
         name: name.value.to_string(),
@@ -731,6 +769,8 @@ fn machine(
         hostname: hostname.map(|h| h.value.to_string()),
         loader: loader.map(|l| l.value.to_string()),
         vars,
+        secrets,
+        power,
     })
 }
 
@@ -809,13 +849,15 @@ mod tests {
 
     #[test]
     fn the_example_shows_every_key() {
+        const OPENS: [&str; 6] = ["[", "[[", "[[subnet.", "[ipxe.", "[profile.", "[machine."];
         let example = include_str!("../../assets/pilotlight.toml");
         let lines: Vec<&str> = example.lines().map(str::trim_start).collect();
         for (title, keys) in SCHEMA {
             for key in *keys {
                 let shown = lines.iter().any(|l| {
                     l.starts_with(&format!("{key} = "))
-                        || ["[", "[[", "[[subnet.", "[ipxe."].iter().any(|open| {
+                        || l.contains(&format!("{{ {key} = "))
+                        || OPENS.iter().any(|open| {
                             l.strip_prefix(open).is_some_and(|l| l.starts_with(&format!("{key}]")))
                         })
                 });

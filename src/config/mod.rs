@@ -2,15 +2,17 @@
 //!
 //! 1. [`disk`] reads the files.
 //! 2. [`file`] takes them as written: it walks over the tables (`walk`), and checks what one value
-//!    can tell (`words`, `subnet`, `mirrors`), then what only all of them together can. What a
-//!    profile installs from is in the [`catalog`].
+//!    can tell (`words`, `subnet`, `mirrors`, `life`), then what only all of them together can. What a
+//!    profile installs from is in the [`catalog`], and answers for it in [`answers`].
 //! 3. [`disk`] looks, when asked, at every file that the configuration names.
 //!
 //! Each of them collects all that is wrong, with file, line, column and a hint ([`report`]).
 
+pub mod answers;
 pub mod catalog;
 pub mod disk;
 pub mod file;
+mod life;
 mod mirrors;
 pub mod report;
 mod subnet;
@@ -25,12 +27,13 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-pub use disk::{check_disk, load};
+pub use disk::{NoSecret, check_disk, load, open_secrets, reveal};
 pub use file::parse;
 pub use report::{Errors, Finding, Note, Place};
+pub use walk::nearest;
 
 use crate::model::machine::Machines;
-use crate::model::{Digest, Profile};
+use crate::model::{Digest, Profile, Secret};
 
 /// What stands for a machine's own disk where a profile's name could: no profile has it.
 pub const LOCAL_DISK: &str = "local";
@@ -47,6 +50,8 @@ pub struct Config {
     pub tls: Tls,
     pub ipxe: Ipxe,
     pub menu: Menu,
+    pub life: Life,
+    pub webhooks: Vec<Webhook>,
     pub folders: Vec<Folder>,
     pub cache: Cache,
     pub mirrors: Vec<Mirror>,
@@ -121,7 +126,8 @@ pub struct Tftp {
 pub struct Http {
     pub port: u16,
     pub https_port: u16,
-    /// The admin door: API, timelines. Loopback only, for as long as it asks for no credential.
+    /// The admin door: dashboard, API, metrics. On loopback plain HTTP without a credential; on any
+    /// other address HTTPS, and a credential is asked for.
     pub admin: Option<SocketAddr>,
     /// Bytes a second that one connection is sent at the most (SO_MAX_PACING_RATE).
     pub pace: Option<u64>,
@@ -159,6 +165,58 @@ pub struct Menu {
     pub title: String,
     /// How long before the local disk is booted.
     pub timeout: Duration,
+}
+
+/// `[life]`: how machines come to be installed once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Life {
+    pub unknown: Unknown,
+    /// Failed attempts after which a machine is held.
+    pub attempts: u32,
+    /// How long an installation may take until it reports.
+    pub timeout: Duration,
+    /// Whether a machine that is held gets the rescue system, and not a message alone.
+    pub held_rescue: bool,
+    /// The profile of the rescue system.
+    pub rescue: Option<String>,
+    /// Boots of each machine whose timelines are kept.
+    pub boots: usize,
+}
+
+/// What a machine gets that is neither declared nor assigned.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Unknown {
+    #[default]
+    Menu,
+    /// Nothing at all, from DHCP on.
+    Ignore,
+    /// A page of its facts; it waits to be assigned.
+    Discover,
+    /// It is installed with this profile, unasked.
+    Install(String),
+}
+
+/// A `[[webhook]]`: a URL that is told what happens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    pub url: String,
+    /// The key of the HMAC-SHA256 that signs each body.
+    pub secret: Option<Secret>,
+    /// Of `installed`, `failed` and `alarm`.
+    pub events: Vec<&'static str>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Life {
+            unknown: Unknown::Menu,
+            attempts: 3,
+            timeout: Duration::from_secs(2 * 3600),
+            held_rescue: false,
+            rescue: None,
+            boots: 5,
+        }
+    }
 }
 
 /// A `[[files]]`: a folder served at `/files/NAME/`.
@@ -246,6 +304,8 @@ impl Default for Config {
             tls: Tls::default(),
             ipxe: Ipxe::default(),
             menu: Menu::default(),
+            life: Life::default(),
+            webhooks: Vec::new(),
             folders: Vec::new(),
             cache: Cache::default(),
             mirrors: Vec::new(),
@@ -290,9 +350,10 @@ impl Config {
     }
 
     /// Where something was declared. Keys: `interface/NAME`, `subnet/NETWORK`, `files/NAME`, `cache`
-    /// (its dir), `mirror/NAME` and `mirror/NAME/key/0`, `tftp`, `ipxe`, `loader/ARCH`, `tls`, `certificate`, `key`, `root`, `machine/NAME` and
-    /// `machine/NAME/loader`, `profile/NAME` and, below that, `/kernel`, `/initrd/0`, `/args`,
-    /// `/title`, `/install` and `/answer/KEY`; `catalog/MIRROR` is the `install` that brought it. What has no place (a
+    /// (its dir), `mirror/NAME` and `mirror/NAME/key/0`, `tftp`, `ipxe`, `loader/ARCH`, `tls`, `certificate`, `key`, `root`, `machine/NAME` and,
+    /// below that, `/loader`, `/secret/NAME` and `/password`, `profile/NAME` and, below that, `/kernel`,
+    /// `/initrd/0`, `/args`, `/title`, `/install`, `/answer/KEY` and `/secret/NAME`; `webhook/0` and
+    /// `webhook/0/secret`; `catalog/MIRROR` is the `install` that brought it. What has no place (a
     /// configuration that was not read from files) is given that of the first file.
     pub fn place(&self, key: &str) -> Place {
         let first = || self.sources.first().map_or(Path::new("pilotlight.toml"), PathBuf::as_path);

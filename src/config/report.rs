@@ -57,6 +57,12 @@ impl Place {
         Place { file: file.into(), line, column: column.max(1), width, text: text.into() }
     }
 
+    /// Shows stars in these columns, counted from 0.
+    pub fn hide(&mut self, columns: &Range<usize>) {
+        let star = |(n, c)| if columns.contains(&n) { '*' } else { c };
+        self.text = self.text.chars().enumerate().map(star).collect::<String>().into();
+    }
+
     fn name(&self) -> String {
         plain(&self.file.to_string_lossy(), TEXT_LIMIT)
     }
@@ -254,6 +260,25 @@ impl<'a> Source<'a> {
             width: before(span.end).saturating_sub(column),
             text: text.chars().take(LINE_LIMIT).map(printable).collect::<String>().into(),
         }
+    }
+}
+
+impl Source<'_> {
+    /// The lines of a range of bytes, each with the columns of it, from 0, as far as pictures show
+    /// them.
+    pub fn columns(&self, span: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let first = self.starts.partition_point(|s| *s <= span.start).max(1);
+        let lines = (first..=self.starts.len()).take_while({
+            let end = span.end;
+            move |line| self.starts[line - 1] < end
+        });
+        lines.map(move |line| {
+            let start = self.starts[line - 1];
+            let text = self.text.get(start..).unwrap_or_default();
+            let shown = || text.char_indices().take(LINE_LIMIT);
+            let before = |at: usize| shown().take_while(|(i, _)| start + i < at).count();
+            (line, before(span.start)..before(span.end))
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 //! By hand rather than by serde: serde ends at the first error, and tells of a wrong type in its
 //! own words.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct Walk<'a> {
     pub errors: Errors,
     notes: Errors,
     places: BTreeMap<String, Place>,
+    /// Texts that are secrets.
+    hidden: Vec<Spot>,
 }
 
 impl<'a> Walk<'a> {
@@ -54,6 +56,7 @@ impl<'a> Walk<'a> {
             errors: Errors::default(),
             notes: Errors::default(),
             places: BTreeMap::new(),
+            hidden: Vec::new(),
         }
     }
 
@@ -136,8 +139,29 @@ impl<'a> Walk<'a> {
         near.map_or(else_.into(), |k| format!("did you mean {}?", quoted(k)))
     }
 
+    /// Makes what is secret unreadable in the lines that pictures show.
+    fn hide(&mut self) {
+        let Walk { sources, errors, notes, places, hidden } = self;
+        let mut lines: HashMap<(&Path, usize), Vec<Range<usize>>> = HashMap::new();
+        for spot in hidden.iter() {
+            let source = &sources[spot.file];
+            for (line, columns) in source.columns(spot.start..spot.end) {
+                lines.entry((&source.path, line)).or_default().push(columns);
+            }
+        }
+        let findings = errors.errors.iter_mut().chain(&mut notes.errors);
+        let all = findings.flat_map(|f| std::iter::once(&mut f.place).chain(&mut f.first));
+        for place in all.chain(places.values_mut()) {
+            let file = place.file.clone();
+            for columns in lines.get(&(&*file, place.line)).into_iter().flatten() {
+                place.hide(columns);
+            }
+        }
+    }
+
     /// Ends the walk: the errors in the order of the files, or the places and the notes.
     pub fn done(mut self) -> Result<(Places, Vec<Note>), Errors> {
+        self.hide();
         let sources = &self.sources;
         let order = |f: &Finding| {
             let file = sources.iter().position(|s| s.path == f.place.file);
@@ -157,7 +181,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn nearest<'n>(word: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+/// The name that a word was likely meant for.
+pub fn nearest<'n>(word: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let (letters, names) = NEAREST_LIMIT;
     if word.chars().count() > letters {
         return None;
@@ -323,6 +348,23 @@ impl<'a> Table<'a> {
                 None
             }
         }
+    }
+
+    /// A text that no message shows, not even as the line of its picture.
+    pub fn hidden_text(&self, w: &mut Walk<'_>, key: &str, hint: &str) -> Option<Val<&'a str>> {
+        let e = self.one(w, key)?;
+        w.hidden.push(e.at);
+        match e.value {
+            DeValue::String(s) => Some(Val { value: s, at: e.at }),
+            other => {
+                w.err(e.at, wrong(key, "a text or a table", other), hint);
+                None
+            }
+        }
+    }
+
+    pub fn is_table(&self, key: &str) -> bool {
+        self.entries.iter().any(|e| e.key == key && matches!(e.value, DeValue::Table(_)))
     }
 
     /// A text, or a list of texts.

@@ -69,6 +69,20 @@ pub fn script_line<'a>(what: &str, text: &'a str, limit: usize) -> Result<&'a st
     }
 }
 
+/// Whether a template names a variable in a tag of its own, `{{ … }}` or `{% … %}`. In quotes or
+/// behind a dot it is something else's.
+pub fn names_in_tags(template: &str, variable: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"' | '\'' | '`');
+    let tags =
+        template.split('{').filter(|t| t.starts_with('%')).chain(template.split("{{").skip(1));
+    tags.map(|tag| tag.split(['}']).next().unwrap_or("")).any(|tag| {
+        tag.match_indices(variable).any(|(at, _)| {
+            let after = tag[at + variable.len()..].chars().next();
+            !tag[..at].ends_with(inside) && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        })
+    })
+}
+
 /// An interface's name: Linux's IFNAMSIZ is 16 bytes with the NUL (`dev_valid_name`).
 pub fn interface(text: &str) -> Result<&str, Wrong> {
     if !(1..=15).contains(&text.len())
