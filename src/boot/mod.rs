@@ -1,7 +1,7 @@
 //! What a machine boots, and the text it is given.
 //!
-//! 1. [`decide`] finds what the configuration wants for a machine: install, local disk, menu, wait
-//!    or refuse.
+//! 1. [`decide`] finds what is wanted for a machine, by the configuration and its life: install, run
+//!    live, local disk, menu, wait or refuse.
 //! 2. [`render`] fills the templates of the profile (arguments, answers) with the machine's facts.
 //! 3. [`script`] puts the result into one of our iPXE scripts in `ipxe/`; whatever gets into one
 //!    has gone through [`value::ipxe_value`].

@@ -28,8 +28,11 @@ static SCRIPTS: LazyLock<Tera> = LazyLock::new(|| {
     let mut tera = Tera::new();
     tera.add_raw_templates([
         ("again.ipxe", include_str!("../../ipxe/again.ipxe")),
+        ("discover.ipxe", include_str!("../../ipxe/discover.ipxe")),
         ("disk.ipxe", include_str!("../../ipxe/disk.ipxe")),
         ("entry.ipxe", include_str!("../../ipxe/entry.ipxe")),
+        ("held.ipxe", include_str!("../../ipxe/held.ipxe")),
+        ("lease.ipxe", include_str!("../../ipxe/lease.ipxe")),
         ("local.ipxe", include_str!("../../ipxe/local.ipxe")),
         ("machine.ipxe", include_str!("../../ipxe/machine.ipxe")),
         ("menu.ipxe", include_str!("../../ipxe/menu.ipxe")),
@@ -240,8 +243,18 @@ pub fn menu(who: &For<'_>, config: &Config, why: &Because) -> String {
     )
 }
 
+/// Asks by DHCP once more, and for the machine's script with `again=1`.
+pub fn lease(who: &For<'_>) -> String {
+    #[derive(Serialize)]
+    struct Lease {
+        machine: IpxeValue,
+        again: String,
+    }
+    fill("lease.ipxe", Lease { machine: shown(who.name), again: who.again() })
+}
+
 /// On to the local disk.
-pub fn local(why: &Because) -> String {
+pub fn local(why: &dyn std::fmt::Display) -> String {
     #[derive(Serialize)]
     struct Local {
         why: IpxeValue,
@@ -249,15 +262,38 @@ pub fn local(why: &Because) -> String {
     fill("local.ipxe", Local { why: shown(&why.to_string()) })
 }
 
-/// Something must be mended here first: the machine's screen says what, and it asks again.
-pub fn wait(who: &For<'_>, why: &str) -> String {
+/// All attempts to install it failed: why, what to type, and its own disk.
+pub fn held(who: &For<'_>, why: &str) -> String {
+    #[derive(Serialize)]
+    struct Held {
+        machine: IpxeValue,
+        why: Vec<IpxeValue>,
+    }
+    fill("held.ipxe", Held { machine: shown(who.name), why: lines(why) })
+}
+
+/// What the machine says of itself, until somebody assigns it.
+pub fn discover(who: &For<'_>) -> String {
+    #[derive(Serialize)]
+    struct Discover {
+        mac: IpxeValue,
+        again: String,
+    }
+    fill("discover.ipxe", Discover { mac: shown(&who.mac.to_string()), again: who.again() })
+}
+
+/// Something must be mended here first: the machine's screen says what, and it asks again. `what`
+/// is at fault, and `why` is how.
+pub fn wait(who: &For<'_>, what: &str, why: &str) -> String {
     #[derive(Serialize)]
     struct Wait {
         machine: IpxeValue,
+        what: IpxeValue,
         why: Vec<IpxeValue>,
         again: String,
     }
-    fill("wait.ipxe", Wait { machine: shown(who.name), why: lines(why), again: who.again() })
+    let (machine, what, why, again) = (shown(who.name), shown(what), lines(why), who.again());
+    fill("wait.ipxe", Wait { machine, what, why, again })
 }
 
 /// No, and why.
