@@ -4,6 +4,9 @@
 //!
 //! Loaders are never in git; `scripts/` brings them. Without them the build works and says so: the
 //! program then names each loader it lacks.
+//!
+//! Embeds htmx and its extension for server-sent events from `.cache/htmx` (or the folder that
+//! `PILOTLIGHT_HTMX` names), too, brought by `scripts/htmx`; all of it or nothing.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,7 @@ fn main() -> io::Result<()> {
     // A folder that is not there counts as changed at every build, which is right: it may come.
     println!("cargo::rerun-if-changed={}", dir.display());
 
+    htmx(&root)?;
     let loaders = loaders(&dir)?;
     let version = fs::read_to_string(dir.join("VERSION")).unwrap_or_default();
     let version = version.lines().next().unwrap_or("").trim();
@@ -51,6 +55,36 @@ fn main() -> io::Result<()> {
     }
     out.push_str("];\n");
     let to = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("loaders.rs");
+    fs::write(to, out)
+}
+
+/// What the dashboard's pages move by, in the order in which they load it.
+const SCRIPTS: [&str; 2] = ["htmx.min.js", "hx-sse.min.js"];
+
+fn htmx(root: &Path) -> io::Result<()> {
+    println!("cargo::rerun-if-env-changed=PILOTLIGHT_HTMX");
+    let dir = env::var_os("PILOTLIGHT_HTMX")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| root.join(".cache/htmx"));
+    println!("cargo::rerun-if-changed={}", dir.display());
+    let mut out = String::from("pub static SCRIPTS: &[(&str, &[u8])] = &[\n");
+    let all = SCRIPTS.map(|name| fs::canonicalize(dir.join(name)));
+    let there = all.iter().flatten().count() == SCRIPTS.len();
+    if !there {
+        println!(
+            "cargo::warning=no htmx in {}: the dashboard's pages do not move by themselves \
+             (scripts/htmx brings it)",
+            dir.display()
+        );
+    }
+    for (name, path) in SCRIPTS.iter().zip(&all).filter(|_| there) {
+        if let Ok(path) = path {
+            println!("cargo::rerun-if-changed={}", path.display());
+            writeln!(out, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+        }
+    }
+    out.push_str("];\n");
+    let to = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("htmx.rs");
     fs::write(to, out)
 }
 

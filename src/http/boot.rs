@@ -1,31 +1,40 @@
 //! What a machine is told: entry script, its own script, loader, answer; and what it reports.
 
+use std::borrow::Cow;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 
 use super::error::No;
 use super::renders::Ready;
-use super::{Web, local, peer, query};
+use super::{Web, local, peer, query, shown as shown_address};
+use crate::boot::decide::Because;
 use crate::boot::render::{self, Scene};
 use crate::boot::script::{self, For};
 use crate::boot::{Ask, Decision, Urls, decide};
-use crate::config::Config;
-use crate::ledger::Script;
+use crate::config::{Config, Mode};
+use crate::ledger::{Boot, Leased, NotDone, Script};
 use crate::model::event::{plain, size};
-use crate::model::{Event, Facts, Mac, Machine, Profile, Stage, machine};
+use crate::model::lifecycle::{Begin, Word};
+use crate::model::{Event, Facts, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why};
 use crate::{ipxe, media};
 
 /// The largest report.
 const REPORT_LIMIT: usize = 64 << 10;
 const REPORT_TIME: Duration = Duration::from_secs(10);
+/// Words of a report that mean one of the two that count, and would be taken for progress: the
+/// machine would be installed again for a typing error.
+const SLIPS: [&str; 9] =
+    ["installed", "finished", "complete", "completed", "success", "ok", "error", "fail", "failure"];
 
 pub async fn hello() -> &'static str {
     "This is pilotlight, a network boot server. Machines start at /boot.ipxe; files are below \
-     /files/.\nPeople look at the admin door, which is on the server's own\nloopback address only: http://127.0.0.1:8067/api/machines, unless [http] admin says otherwise.\n"
+     /files/.\nPeople look at the admin door: http://127.0.0.1:8067/ on the server itself, unless \
+     [http] admin says otherwise.\n"
 }
 
 /// `autoexec.ipxe` and `boot.ipxe`.
@@ -35,7 +44,7 @@ pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
     plain_text(script::entry(&urls.base))
 }
 
-/// The machine's own script: facts, decision, event, text.
+/// The machine's own script: facts, decision, state, event, text.
 ///
 /// Whatever is wrong on our side, the machine gets a script that says so on its screen: a status
 /// other than 200 would only be a number there.
@@ -47,57 +56,261 @@ pub async fn script(
     let mac: Mac = mac.parse()?;
     let (facts, ask) = query::read(mac, req.query_string(), peer(&req));
     let now = Timestamp::now();
-    // What DHCP has told of it counts, too: an old iPXE says less than its firmware did.
-    let facts = web.ledger.told(facts, now);
-    let urls = web.door.urls(local(&req), &token());
     let config = web.config.load_full();
-
-    let decision = decide(&config, &facts, &ask);
-    let made = match decision {
-        Decision::Install { profile, .. } => match web.renders.kept(&config, &profile.name) {
-            // Nothing of it can take long.
-            Some(ready) => made_of(&config, &facts, &ask, &urls, decision, |_| Ok(ready)),
-            None => {
-                let name = profile.name.clone();
-                let theirs = (config.clone(), facts.clone(), ask.clone(), urls.clone());
-                let job = move || {
-                    let (config, facts, ask, urls) = theirs;
-                    let mut kept = None;
-                    let made = made_of(
-                        &config,
-                        &facts,
-                        &ask,
-                        &urls,
-                        decide(&config, &facts, &ask),
-                        |profile| {
-                            let ready = ready(&config, profile)?;
-                            kept = Some(ready.clone());
-                            Ok(ready)
-                        },
-                    );
-                    (made, kept)
-                };
-                match web.renders.run(&config, &name, job).await {
-                    Err(no @ No::Endless(_)) => waits(&config, &facts, &ask, &urls, no),
-                    made => {
-                        let (made, kept) = made?;
-                        kept.into_iter().for_each(|ready| web.renders.keep(&config, &name, ready));
-                        made
-                    }
-                }
-            }
-        },
-        _ => made_of(&config, &facts, &ask, &urls, decision, |profile| ready(&config, profile)),
-    };
+    // What DHCP has told of it counts, too: an old iPXE says less than its firmware did.
+    let facts = web.ledger.would_know(facts);
+    let life = web.ledger.life(mac);
+    if decide::is_ignored(&config, &facts, life.as_deref()) {
+        return Err(No::Decided(Because::Ignored));
+    }
+    let mut asked = Asked { config, facts, ask, urls: web.door.urls(local(&req), ""), life };
+    let changes = req.method() == Method::GET;
+    if let Some(no) = impostor(&web, &asked, peer(&req)) {
+        if changes {
+            web.ledger.alarm(no.name(), &mac.to_string(), no.to_string(), now);
+            web.ledger.refused("boot", Some(mac), &no, now);
+        }
+        let name = asked.question().name();
+        return Ok(plain_text(match no {
+            No::UuidTwice { .. } => script::local(&no),
+            _ => script::refuse(&name, &no.to_string()),
+        }));
+    }
+    if let Some(no) = unseen(&web, &asked) {
+        return Ok(plain_text(not_yet(&web, &asked, no, changes, now)));
+    }
+    if !changes {
+        // As much as GET would say, and nothing begins by it.
+        asked.urls.token = "0".repeat(32);
+        let made = match asked.question().boots_what() {
+            Some(profile) => rendered(&web, &asked, &profile).await?,
+            None => asked.question().make(|profile| asked.question().ready(profile, true)),
+        };
+        return Ok(plain_text(made.script));
+    }
+    asked.facts = web.ledger.told(asked.facts, peer(&req), now);
+    let (made, boot) = answered(&web, &mut asked, peer(&req), now).await?;
 
     if let Some(why) = &made.why {
         web.ledger.refused("boot", Some(mac), why, now);
     }
     let event = Event::new(Stage::Script, "GET", format!("{}: {}", req.path(), made.said));
-    let name = made.machine.as_deref();
-    let boot = made.profile.as_deref().map(|profile| (urls.token, profile));
-    web.ledger.booted(Script { facts, name, boot, event }, now);
+    // One that waits to be assigned asks four times a minute.
+    let again = made.discovers && web.ledger.last(mac).is_some_and(|last| last == event);
+    if !again {
+        let name = made.machine.as_deref();
+        web.ledger.booted(Script { facts: asked.facts, name, boot, event }, now);
+    }
+    if made.discovers {
+        web.ledger.step_later(mac, LifeEvent::Discover, 0, now);
+    }
     Ok(plain_text(made.script))
+}
+
+/// All that a script is made of.
+struct Asked {
+    config: Arc<Config>,
+    facts: Facts,
+    ask: Ask,
+    urls: Urls,
+    life: Option<Arc<Life>>,
+}
+
+impl Asked {
+    fn question(&self) -> Question<'_> {
+        let Asked { config, facts, ask, urls, life } = self;
+        Question { config, facts, ask, urls, life: life.as_deref() }
+    }
+}
+
+/// Why who asks is not the machine that it says it is: an address that DHCP has not given it, or
+/// another UUID than it was installed with; or it is to be installed, and another MAC with its UUID
+/// was before. Each is an alarm.
+fn impostor(web: &Web, asked: &Asked, peer: Option<Ipv4Addr>) -> Option<No> {
+    let (question, mac) = (asked.question(), asked.facts.mac);
+    let installs = matches!(question.decide(), Decision::Install { .. });
+    // A router that translates addresses, or a rehearsal, which is one to many machines. Nobody
+    // installs through that: whoever can send a relay's DHCP would read the answers.
+    let through = |l: &Leased| l.relay == peer && peer.is_some() && !installs;
+    let elsewhere = web.ledger.lease(mac).filter(|l| Some(l.address) != peer && !through(l));
+    let no = elsewhere.map(|l| No::MacTwice {
+        mac,
+        has: l.address.to_string(),
+        asks: shown_address(peer),
+    });
+    let had = asked.life.as_ref().and_then(|l| l.uuid.clone());
+    let no = no.or_else(|| {
+        let (had, has) = (had?, asked.facts.uuid.clone()?);
+        (!had.eq_ignore_ascii_case(&has)).then_some(No::UuidChanged { mac, had, has })
+    });
+    // What it is itself: nobody has said a word of it yet, and it has not begun.
+    let new = asked.life.as_ref().is_none_or(|l| l.state == State::Discovered);
+    no.or_else(|| {
+        let uuid = asked.facts.uuid.clone().filter(|_| installs && new)?;
+        let twin = web.ledger.twin(mac, &uuid)?;
+        Some(No::UuidTwice { mac, uuid, other: twin.mac, state: twin.state.word() })
+    })
+}
+
+/// Why nobody can tell that who asks is the machine that it says it is, where it matters: it is to be
+/// installed, or gets answers. Without DHCP of our own, whoever comes first is the one.
+fn unseen(web: &Web, asked: &Asked) -> Option<No> {
+    let (question, mac) = (asked.question(), asked.facts.mac);
+    let (installs, answers) = match question.decide() {
+        _ if asked.config.dhcp.mode == Mode::Off => return None,
+        Decision::Install { profile, .. } => (true, !profile.answers.is_empty()),
+        Decision::Live(profile) => (false, !profile.answers.is_empty()),
+        _ => return None,
+    };
+    let lease = web.ledger.lease(mac);
+    let machine = question.machine();
+    if let Some(uuid) = machine.as_ref().and_then(|m| m.by_uuid()) {
+        let said = lease.as_ref().and_then(|l| l.uuid.as_deref());
+        let same = said.is_some_and(|said| said.trim().eq_ignore_ascii_case(uuid.trim()));
+        return (!same).then(|| No::UuidUnsaid { mac, uuid: uuid.into() });
+    }
+    (lease.is_none() && (installs || answers)).then_some(No::NoLease(mac))
+}
+
+/// What a machine is told that DHCP has not shown: to ask by DHCP, and where that was of no use, why.
+fn not_yet(web: &Web, asked: &Asked, no: No, changes: bool, now: Timestamp) -> String {
+    let (question, name) = (asked.question(), asked.question().name());
+    if !asked.ask.again {
+        return script::lease(&question.who(&name));
+    }
+    if changes {
+        web.ledger.refused("boot", Some(asked.facts.mac), &no, now);
+    }
+    question.waits(UNSEEN, no).script
+}
+
+/// The script, and the boot that it opens. One that installs is an attempt by then, on the disk:
+/// whoever fetches from here on wipes a disk.
+async fn answered(
+    web: &Web,
+    asked: &mut Asked,
+    peer: Option<Ipv4Addr>,
+    now: Timestamp,
+) -> Result<(Made, Option<Boot>), No> {
+    let mac = asked.facts.mac;
+    let restarted = web.ledger.restarted(mac);
+    let mut no = NotDone::Busy;
+    // A second time where the machine's state has changed meanwhile.
+    for _ in 0..2 {
+        let (name, chosen) = match asked.question().decide() {
+            Decision::Install { profile, chosen } => (profile.name.clone(), Some(chosen)),
+            Decision::Live(profile) => (profile.name.clone(), None),
+            _ => {
+                let question = asked.question();
+                return Ok((question.make(|profile| question.ready(profile, true)), None));
+            }
+        };
+        let boot = opened(web, asked, &name, chosen.is_some(), peer, restarted, now);
+        asked.urls.token = boot.token().unwrap_or_default().to_string();
+        let made = rendered(web, asked, &name).await?;
+        if made.profile.is_none() {
+            return Ok((made, None));
+        }
+        let Some(chosen) = chosen else { return Ok((made, Some(boot))) };
+        let (attempts, timeout) = decide::limits(&asked.config, Some(&name));
+        let begin = LifeEvent::Begin(Box::new(Begin {
+            profile: name,
+            boot: boot.key.clone(),
+            report: boot.report.clone(),
+            address: peer,
+            facts: asked.facts.clone(),
+            timeout,
+            attempts,
+            restarted,
+            chosen,
+        }));
+        match web.ledger.step(mac, begin, attempts, now).await {
+            Ok(life) if runs(life.as_deref(), &boot) => return Ok((made, Some(boot))),
+            Ok(life) => asked.life = life,
+            Err(NotDone::Refused(why)) => {
+                no = NotDone::Refused(why);
+                asked.life = web.ledger.life(mac);
+            }
+            Err(why) => {
+                no = why;
+                break;
+            }
+        }
+    }
+    if let NotDone::Store(_) = &no {
+        let text = format!("no installation begins, and none is noted as done: {no}");
+        web.ledger.alarm("states-not-kept", "the store", text, now);
+    }
+    Ok((asked.question().waits("its state cannot be kept", No::Life(no)), None))
+}
+
+fn runs(life: Option<&Life>, boot: &Boot) -> bool {
+    life.and_then(|l| l.attempt.as_ref()).is_some_and(|a| a.boot == boot.key)
+}
+
+/// The boot that a script opens: the same one, where the machine asks for the script of a start once
+/// more.
+fn opened(
+    web: &Web,
+    asked: &Asked,
+    profile: &str,
+    installs: bool,
+    peer: Option<Ipv4Addr>,
+    restarted: bool,
+    now: Timestamp,
+) -> Boot {
+    let same = |boot: &Boot| {
+        let start = match installs {
+            true => asked.life.as_ref().is_some_and(|l| l.same_start(restarted, now)),
+            false => {
+                let stage = web.ledger.brief(boot.mac).and_then(|b| b.stage);
+                !restarted && stage.is_none_or(|s| s <= Stage::Script)
+            }
+        };
+        let alike = boot.profile == profile && boot.installs == installs && boot.address == peer;
+        start && alike && boot.facts == asked.facts && boot.token().is_some()
+    };
+    web.ledger
+        .newest_boot(asked.facts.mac, now)
+        .filter(same)
+        .unwrap_or_else(|| Boot::new(token(), asked.facts.clone(), profile, peer, installs, now))
+}
+
+/// The script of a profile: with what was read a moment ago, or on a thread that may take its time.
+async fn rendered(web: &Web, asked: &Asked, profile: &str) -> Result<Made, No> {
+    // Secrets of its own are read for it alone.
+    let own = asked.question().machine().is_some_and(|m| !m.secrets.is_empty());
+    let kept = || web.renders.kept(&asked.config, profile);
+    if let Some(ready) = (!own).then(kept).flatten() {
+        // Nothing of it can take long.
+        return Ok(asked.question().make(|_| Ok(ready)));
+    }
+    let Asked { config, facts, ask, urls, life } = asked;
+    let theirs = Asked {
+        config: config.clone(),
+        facts: facts.clone(),
+        ask: ask.clone(),
+        urls: urls.clone(),
+        life: life.clone(),
+    };
+    let job = move || {
+        let mut kept = None;
+        let question = theirs.question();
+        let made = question.make(|profile| {
+            let ready = question.ready(profile, true)?;
+            kept = Some(ready.clone()).filter(|_| !own);
+            Ok(ready)
+        });
+        (made, kept)
+    };
+    match web.renders.run(config, profile, job).await {
+        Err(no @ No::Endless(_)) => Ok(asked.question().waits(MENDED, no)),
+        made => {
+            let (made, kept) = made?;
+            kept.into_iter().for_each(|ready| web.renders.keep(config, profile, ready));
+            Ok(made)
+        }
+    }
 }
 
 /// A script, and what is to be remembered of it.
@@ -106,97 +319,161 @@ pub struct Made {
     pub script: String,
     /// For the timeline: what was decided, in words.
     pub said: String,
-    /// The name that the machine is declared by.
+    /// The name that the machine is declared by, or was assigned.
     pub machine: Option<String>,
     /// The profile that is booted, which opens a boot.
     pub profile: Option<String>,
     /// Why the machine does not get what it is declared for.
     pub why: Option<No>,
+    /// It waits to be assigned.
+    discovers: bool,
 }
 
 /// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand: what `serve`
-/// answers and `explain` shows. Reads files, changes nothing.
+/// answers a machine that has no life yet, and `explain` shows. Reads files, changes nothing.
 pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
-    made_of(config, facts, ask, urls, decide(config, facts, ask), |profile| ready(config, profile))
+    let question = Question { config, facts, ask, urls, life: None };
+    question.make(|profile| question.ready(profile, false))
 }
 
-fn made_of(
+/// The same for a machine that may have a life, as the server itself knows it.
+pub fn preview(
     config: &Config,
     facts: &Facts,
     ask: &Ask,
     urls: &Urls,
-    decision: Decision<'_>,
-    ready: impl FnOnce(&Profile) -> Result<Arc<Ready>, No>,
+    life: Option<&Life>,
 ) -> Made {
-    let machine = match decision {
-        Decision::Install { machine, .. } => machine,
-        _ => machine::find(&config.machines, facts),
-    };
-    let name = shown(machine, facts);
-    let who = who(&name, facts, ask, urls);
-    let made = |script: String, said: String, why: Option<No>| Made {
-        script,
-        said,
-        machine: machine.map(|m| m.name.clone()),
-        profile: None,
-        why,
-    };
-    match decision {
-        Decision::Install { profile, .. } => {
-            let installs = ready(profile).and_then(|ready| {
-                let scene = Scene::new(config, machine, profile, facts, urls);
-                let answers = ready.unproved(facts, urls);
-                let script = render::machine_script(&who, &scene, profile, urls, answers)?;
-                if !answers.is_empty() {
-                    ready.prove(facts, urls);
-                }
-                Ok(script)
-            });
-            match installs {
-                Ok(script) => Made {
-                    profile: Some(profile.name.clone()),
-                    ..made(script, format!("boots profile {}", profile.name), None)
-                },
-                Err(no) => waits(config, facts, ask, urls, no),
+    let question = Question { config, facts, ask, urls, life };
+    question.make(|profile| question.ready(profile, true))
+}
+
+/// Who asks, and what is known.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    config: &'a Config,
+    facts: &'a Facts,
+    ask: &'a Ask,
+    urls: &'a Urls,
+    life: Option<&'a Life>,
+}
+
+/// What a machine waits for.
+const MENDED: &str = "the server's configuration is wrong";
+const UNSEEN: &str = "nobody can tell that it is the one";
+
+impl<'a> Question<'a> {
+    fn decide(self) -> Decision<'a> {
+        decide(self.config, self.facts, self.life, self.ask)
+    }
+
+    fn machine(self) -> Option<Cow<'a, Machine>> {
+        decide::effective(self.config, self.facts, self.life)
+    }
+
+    /// The profile that it boots, if it boots one.
+    fn boots_what(self) -> Option<String> {
+        match self.decide() {
+            Decision::Install { profile, .. } | Decision::Live(profile) => {
+                Some(profile.name.clone())
             }
+            _ => None,
         }
-        Decision::Local(why) => made(script::local(&why), format!("local disk: {why}"), None),
-        Decision::Menu(why) => made(script::menu(&who, config, &why), format!("menu: {why}"), None),
-        Decision::Refuse(why) => {
-            let said = format!("refused: {why}");
-            made(script::refuse(&name, &why.to_string()), said, Some(No::Decided(why)))
+    }
+
+    /// What the screen calls it.
+    fn name(self) -> String {
+        self.machine().map_or_else(|| self.facts.mac.to_string(), |m| m.name.clone())
+    }
+
+    fn make(self, ready: impl FnOnce(&Profile) -> Result<Arc<Ready>, No>) -> Made {
+        let name = self.name();
+        let who = self.who(&name);
+        let made = |script: String, said: String| self.made(script, said);
+        match self.decide() {
+            Decision::Install { profile, .. } | Decision::Live(profile) => {
+                self.boots(profile, ready)
+            }
+            Decision::Local(why) => made(script::local(&why), format!("local disk: {why}")),
+            Decision::Menu(why) => {
+                made(script::menu(&who, self.config, &why), format!("menu: {why}"))
+            }
+            Decision::Held => made(script::held(&who, &self.failed()), "held".into()),
+            Decision::Discover => Made {
+                discovers: true,
+                ..made(script::discover(&who), "waits to be assigned".into())
+            },
+            Decision::Refuse(why) => Made {
+                why: Some(No::Decided(why)),
+                ..made(script::refuse(&name, &why.to_string()), format!("refused: {why}"))
+            },
+            Decision::Wait(why) => self.waits(MENDED, No::Decided(why)),
         }
-        Decision::Wait(why) => waits(config, facts, ask, urls, No::Decided(why)),
     }
-}
 
-/// What a profile needs from disks: its templates, and that its files are there.
-fn ready(config: &Config, profile: &Profile) -> Result<Arc<Ready>, No> {
-    if let Some(missing) = media::missing(config, profile).into_iter().next() {
-        return Err(missing.into());
+    fn boots(
+        self,
+        profile: &Profile,
+        ready: impl FnOnce(&Profile) -> Result<Arc<Ready>, No>,
+    ) -> Made {
+        let Question { config, facts, urls, .. } = self;
+        let (machine, name) = (self.machine(), self.name());
+        let boots = ready(profile).and_then(|ready| {
+            let scene = Scene::new(config, machine.as_deref(), profile, facts, urls);
+            let answers = ready.unproved(facts, urls);
+            let script = render::machine_script(&self.who(&name), &scene, profile, urls, answers)?;
+            if !answers.is_empty() {
+                ready.prove(facts, urls);
+            }
+            Ok(script)
+        });
+        match boots {
+            Ok(script) => {
+                let said = format!("boots profile {}", profile.name);
+                Made { profile: Some(profile.name.clone()), ..self.made(script, said) }
+            }
+            Err(no) => self.waits(MENDED, no),
+        }
     }
-    Ok(Arc::new(Ready::of(profile, render::templates(profile)?)))
-}
 
-fn waits(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls, no: No) -> Made {
-    let machine = machine::find(&config.machines, facts);
-    let name = shown(machine, facts);
-    Made {
-        script: script::wait(&who(&name, facts, ask, urls), &no.to_string()),
-        said: "waits for the configuration to be mended".into(),
-        machine: machine.map(|m| m.name.clone()),
-        profile: None,
-        why: Some(no),
+    /// What a profile needs from disks: its templates, its files, and its secrets, which the server
+    /// reads later, when a disk is already being wiped.
+    fn ready(self, profile: &Profile, server: bool) -> Result<Arc<Ready>, No> {
+        if let Some(missing) = media::missing(self.config, profile).into_iter().next() {
+            return Err(missing.into());
+        }
+        let templates = render::templates(profile)?;
+        render::secrets_at_hand(profile, self.machine().as_deref(), &templates, server)?;
+        Ok(Arc::new(Ready::of(profile, templates)))
     }
-}
 
-/// What the screen calls it.
-fn shown(machine: Option<&Machine>, facts: &Facts) -> String {
-    machine.map_or_else(|| facts.mac.to_string(), |m| m.name.clone())
-}
+    fn waits(self, what: &str, no: No) -> Made {
+        let name = self.name();
+        let script = script::wait(&self.who(&name), what, &no.to_string());
+        Made { why: Some(no), ..self.made(script, format!("waits: {what}")) }
+    }
 
-fn who<'a>(name: &'a str, facts: &Facts, ask: &'a Ask, urls: &'a Urls) -> For<'a> {
-    For { mac: facts.mac, name, base: &urls.base, choose: ask.choose.as_deref() }
+    fn made(self, script: String, said: String) -> Made {
+        // One that was never given a name is called by its MAC, which is none.
+        let named = |m: &Machine| m.name != self.facts.mac.to_string();
+        let machine = self.machine().filter(|m| named(m)).map(|m| m.name.clone());
+        Made { script, said, machine, profile: None, why: None, discovers: false }
+    }
+
+    fn who(self, name: &'a str) -> For<'a> {
+        let choose = self.ask.choose.as_deref();
+        For { mac: self.facts.mac, name, base: &self.urls.base, choose }
+    }
+
+    /// What the screen says of one that is held.
+    fn failed(self) -> String {
+        let failures = self.life.map_or(0, |l| l.failures);
+        let profile = self.life.and_then(|l| l.profile.as_deref()).unwrap_or("no profile");
+        let last = self.life.and_then(|l| l.failure.as_ref()).map_or(String::new(), |f| {
+            format!("\nthe last one at {:.0}: seen last at its {}: {}", f.at, f.step.word(), f.why)
+        });
+        format!("attempts that failed, with profile {profile}: {failures}{last}")
+    }
 }
 
 /// A loader, from memory.
@@ -246,9 +523,18 @@ pub async fn answer(
 ) -> Result<HttpResponse, No> {
     let (token, name) = path.into_inner();
     let now = Timestamp::now();
-    let boot = web.ledger.boot(&token, now).ok_or(No::NoBoot)?;
+    let boot = web.boot_of(&req, &token)?;
+    // Who asks what there is to read (HEAD) is not who reads it.
+    let changes = req.method() == Method::GET;
+    let may = match changes {
+        true => web.ledger.read(&boot, peer(&req)),
+        false => boot.reader.is_none() || boot.reader == peer(&req),
+    };
+    if !may {
+        return Err(web.second(&req, &boot, now));
+    }
     let config = web.config.load_full();
-    let facts = boot.facts.clone();
+    let (facts, life) = (boot.facts.clone(), web.ledger.life(boot.mac));
     let urls = web.door.urls(local(&req), &token);
     let asked = plain(&name, 80);
     let (theirs, booted) = (config.clone(), boot.profile.clone());
@@ -258,19 +544,22 @@ pub async fn answer(
         let profile = config.profile(&booted).ok_or_else(gone)?;
         let at = profile.answers.iter().position(|a| a.name == name);
         let at = at.ok_or_else(|| No::NoAnswer(profile.name.clone(), plain(&name, 80)))?;
-        let machine = machine::find(&config.machines, &facts);
-        let scene = Scene::new(&config, machine, profile, &facts, &urls);
+        let machine = decide::effective(&config, &facts, life.as_deref());
+        let scene = Scene::new(&config, machine.as_deref(), profile, &facts, &urls);
         let template = render::template(profile, &profile.answers[at])?;
-        Ok::<_, No>(render::answer(&scene, &profile.answers[at], &template)?)
+        Ok::<_, No>(render::whole_answer(&scene, &profile.answers[at], &template)?)
     };
-    let text = web.renders.run(&config, &boot.profile, job).await?;
-    let said = match &text {
-        Ok(text) => format!("{asked} ({})", size(text.len() as u64)),
-        Err(no) => format!("{asked}: {no}"),
-    };
-    web.record(Some(boot.mac), Stage::Answer, "GET", said);
+    let text = web.renders.run(&config, &boot.profile, job).await.and_then(|made| made);
+    if changes {
+        web.stepped(&boot, Stage::Answer);
+    }
+    let text = text.map_err(|no| web.unmade(&boot, &asked, no, now))?;
+    if changes {
+        let said = format!("{asked} ({})", size(text.reveal().len() as u64));
+        web.record(Some(boot.mac), Stage::Answer, "GET", said);
+    }
     // What is in it may be a secret of this machine.
-    let mut answer = plain_text(text?);
+    let mut answer = plain_text(text.reveal().into());
     answer
         .headers_mut()
         .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
@@ -278,25 +567,77 @@ pub async fn answer(
 }
 
 /// What the booted system says: `report/WORD`, a query, a body; by GET too, since that is all that
-/// a busybox in an initrd can do.
+/// a busybox in an initrd can do. `done` and `failed` end an installation, on the disk before the
+/// answer leaves; any other word is for the timeline.
 pub async fn report(
     req: HttpRequest,
     web: web::Data<Web>,
     body: web::Payload,
 ) -> Result<HttpResponse, No> {
-    let token = req.match_info().query("token");
-    let word = req.match_info().get("word").unwrap_or("");
-    let boot = web.ledger.boot(token, Timestamp::now()).ok_or(No::NoBoot)?;
+    let now = Timestamp::now();
+    let key = req.match_info().query("token").to_string();
+    let (mac, boot) = web.ledger.reported(&key, now).ok_or(No::NoBoot)?;
+    let life = web.ledger.life(mac);
+    if !is_itself(&web, mac, &key, boot.as_ref(), life.as_deref(), peer(&req)) {
+        let text = format!("{} reports for {mac}, which it is not", shown_address(peer(&req)));
+        web.ledger.alarm("forged-report", &mac.to_string(), text, now);
+        return Err(No::Forged);
+    }
     let body = tokio::time::timeout(REPORT_TIME, body.to_bytes_limited(REPORT_LIMIT))
         .await
         .map_err(|_| No::Stalled)?
         .map_err(|_| No::TooLarge)?
         .map_err(|_| No::Stalled)?;
-    let query = req.query_string().to_string();
-    let parts = [word.to_string(), query, String::from_utf8_lossy(&body).trim().to_string()];
-    let detail = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ");
-    web.record(Some(boot.mac), Stage::System, "report", detail);
-    Ok(plain_text("noted\n".into()))
+    let word = req.match_info().get("word").unwrap_or("");
+    let said = [req.query_string(), String::from_utf8_lossy(&body).trim()].map(str::to_string);
+    let said = said.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ");
+    let detail = format!("{word} {said}").trim().to_string();
+    let installs = boot.as_ref().is_none_or(|b| b.installs);
+    let told = match word {
+        "done" => Some(Word::Done),
+        "failed" => Some(Word::Failed(said)),
+        slip if installs && SLIPS.contains(&&*slip.to_lowercase()) => {
+            return Err(No::Word(plain(slip, 40)));
+        }
+        _ => None,
+    };
+    match (told, boot) {
+        (Some(word), _) if installs => {
+            let profile = life.as_ref().and_then(|l| l.profile.as_deref());
+            let (attempts, _) = decide::limits(&web.config.load(), profile);
+            let event = LifeEvent::Report { report: key, word };
+            // First on the timeline, so that what it leads to comes after it.
+            web.record(Some(mac), Stage::System, "report", detail);
+            let after = web.ledger.step(mac, event, attempts, now).await?;
+            let again = life == after;
+            Ok(plain_text(if again { "noted already\n" } else { "noted\n" }.into()))
+        }
+        (_, Some(boot)) => {
+            web.record(Some(mac), Stage::System, "report", detail);
+            web.stepped(&boot, Stage::System);
+            // A live system's word is for the timeline, whatever it is.
+            let counts = boot.installs.then_some(" (done and failed are the words that count)");
+            Ok(plain_text(format!("noted: progress{}\n", counts.unwrap_or_default())))
+        }
+        (_, None) => Err(No::NoBoot),
+    }
+}
+
+/// Whether a report comes from the machine that it is of.
+fn is_itself(
+    web: &Web,
+    mac: Mac,
+    report: &str,
+    boot: Option<&Boot>,
+    life: Option<&Life>,
+    peer: Option<Ipv4Addr>,
+) -> bool {
+    let ended = life.filter(|l| l.ended.as_deref() == Some(report)).map(|l| l.ended_at);
+    let began = boot.map(|b| b.address).or(ended);
+    let facts = web.ledger.facts(mac).unwrap_or_else(|| Facts::of(mac));
+    // Of a boot of which nobody knows the address any more, the word alone counts: nothing comes
+    // of it.
+    began.is_none_or(|began| web.is_at(mac, began, &facts, peer))
 }
 
 fn plain_text(text: String) -> HttpResponse {

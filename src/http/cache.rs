@@ -1,18 +1,15 @@
 //! The cache, for the command line beside a running server: what a profile is made of, and its
 //! files fetched. On the admin door.
 //!
-//! 1. `GET /api/cache/profile/PROFILE` lists its files, each `MIRROR/PATH`.
-//! 2. `POST /api/cache/fetch/PROFILE` fetches those that are not held, and what the body names
+//! 1. `GET /api/v1/cache/profile/PROFILE` lists its files, each `MIRROR/PATH`.
+//! 2. `POST /api/v1/cache/fetch/PROFILE` fetches those that are not held, and what the body names
 //!    beside them; while that goes on, another POST joins it. `GET` tells how far each file is.
-//! 3. `POST /api/cache/recount` after files were removed or pinned by hand.
-//!
-//! A POST wants a header that makes a browser ask us first (the preflight of the Fetch standard,
-//! which we refuse), so no page that somebody looks at can do it.
+//! 3. `POST /api/v1/cache/recount` after files were removed or pinned by hand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 
 use super::Web;
 use super::error::No;
@@ -51,11 +48,6 @@ fn mirrors(web: &Web) -> Result<&Arc<Mirrors>, No> {
     web.mirrors.as_ref().ok_or(No::NoSuchPage)
 }
 
-fn by_hand(req: &HttpRequest) -> Result<(), No> {
-    let header = req.headers().get("pilotlight");
-    header.filter(|v| v.as_bytes() == b"cache").map(|_| ()).ok_or(No::NoHeader)
-}
-
 fn profile<'a>(config: &'a crate::config::Config, name: &str) -> Result<&'a Profile, No> {
     config.profile(name).ok_or_else(|| No::NoSuchProfile(plain(name, 80)))
 }
@@ -70,12 +62,10 @@ pub async fn files(web: web::Data<Web>, name: web::Path<String>) -> Result<HttpR
 
 /// Fetches it.
 pub async fn fetch(
-    req: HttpRequest,
     web: web::Data<Web>,
     name: web::Path<String>,
     body: web::Bytes,
 ) -> Result<HttpResponse, No> {
-    by_hand(&req)?;
     let config = web.config.load_full();
     let profile = profile(&config, &name)?;
     let mirrors = mirrors(&web)?;
@@ -109,8 +99,7 @@ pub async fn state(web: web::Data<Web>, name: web::Path<String>) -> Result<HttpR
 }
 
 /// Files were removed or pinned behind our back.
-pub async fn recount(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
-    by_hand(&req)?;
+pub async fn recount(web: web::Data<Web>) -> Result<HttpResponse, No> {
     mirrors(&web)?.recount();
     Ok(HttpResponse::NoContent().finish())
 }

@@ -9,15 +9,18 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use jiff::Timestamp;
 
+use super::api::Refusal;
 use super::plane::Conn;
 use super::{Web, local};
 use crate::boot::RenderError;
 use crate::boot::decide::Because;
 use crate::ipxe::NoLoader;
+use crate::ledger::NotDone;
 use crate::media::{Missing, Refused};
 use crate::mirror;
-use crate::model::Why;
+use crate::model::diagnosis::UNMADE;
 use crate::model::event::plain;
+use crate::model::{Mac, Why};
 
 /// Why a request gets no answer of use.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +32,51 @@ pub enum No {
     #[error("{0}")]
     Mac(#[from] crate::model::mac::MacError),
     #[error(
-        "this boot is not known, or it is over a day old: boot the machine again, so that it gets \
-         a new script"
+        "this boot is not known, or it is over: boot the machine again, so that it gets a new script"
     )]
     NoBoot,
+    #[error("what was made for one machine is for no other address")]
+    SecondReader,
+    #[error("a report comes from the machine itself")]
+    Forged,
+    #[error("{mac} is at {has} by DHCP, and {asks} says to be it: two machines with one MAC?")]
+    MacTwice { mac: Mac, has: String, asks: String },
+    #[error(
+        "{mac} had the UUID {had} when it was installed, and now {has}: if it is meant to be \
+         another machine, `pilotlight machine reinstall` takes it"
+    )]
+    UuidChanged { mac: Mac, had: String, has: String },
+    #[error(
+        "{mac} has the UUID {uuid} of {other}, which is {state}: the same machine by another card, or \
+         with one. `pilotlight machine reinstall {mac}` installs it all the same"
+    )]
+    UuidTwice { mac: Mac, uuid: String, other: Mac, state: &'static str },
+    #[error(
+        "no DHCP of {0} was seen here, so nobody can tell that it is the one: let its DHCP reach this \
+         server too (a relay's second address), or set [dhcp] mode = \"off\" where another server \
+         names us"
+    )]
+    NoLease(Mac),
+    #[error(
+        "{mac} did not say the UUID {uuid} by DHCP (option 97), by which it is declared: `mac` in its \
+         [[machine]] tells it by its card"
+    )]
+    UuidUnsaid { mac: Mac, uuid: String },
+    #[error(
+        "{0:?} is no word that counts: report/done says that it is installed, report/failed that it \
+         is not"
+    )]
+    Word(String),
+    #[error("{0}")]
+    Life(#[from] NotDone),
     #[error("the configuration no longer has profile {0}: boot the machine again")]
     NoProfile(String),
     #[error("profile {0} has no answer {1:?}")]
     NoAnswer(String, String),
+    #[error("{UNMADE}{0} cannot be made: {1}")]
+    Unmade(String, Box<No>),
+    #[error("{0}")]
+    Second(String),
     #[error("there is no [[files]] named {0:?}")]
     NoFolder(String),
     #[error("this travels by HTTPS only: {0}")]
@@ -66,14 +106,20 @@ pub enum No {
     Decided(Because),
     #[error("{0}")]
     Mirror(#[from] mirror::No),
-    #[error("this wants the request header `pilotlight: cache`, which no web page can send")]
-    NoHeader,
+    #[error("{0}")]
+    Api(#[from] Refusal),
     #[error("this server's configuration has no profile {0:?}")]
     NoSuchProfile(String),
     #[error("nothing was fetched for profile {0} since this server started: POST begins it")]
     NotOrdered(String),
     #[error("the body is a JSON list of texts, each MIRROR/PATH, at most 5000; or there is none")]
     NoFiles,
+    #[error("the form is not one of these pages', or is larger than 4 KiB: nothing was done")]
+    Form,
+    #[error("{} pages are kept up to date already: close one", super::pages::STREAMS)]
+    Watchers,
+    #[error("this page cannot be made: {0}")]
+    Page(String),
 }
 
 impl Why for No {
@@ -83,8 +129,19 @@ impl Why for No {
             No::Method => "method",
             No::Mac(_) => "no-mac",
             No::NoBoot => "no-boot",
+            No::SecondReader => "second-reader",
+            No::Forged => "forged-report",
+            No::MacTwice { .. } => "mac-twice",
+            No::UuidChanged { .. } => "uuid-changed",
+            No::UuidTwice { .. } => "uuid-twice",
+            No::NoLease(_) => "no-lease",
+            No::UuidUnsaid { .. } => "uuid-unsaid",
+            No::Word(_) => "no-such-word",
+            No::Life(why) => why.name(),
             No::NoProfile(_) => "profile-gone",
             No::NoAnswer(..) => "no-answer",
+            No::Unmade(..) => "answer-failed",
+            No::Second(_) => "second-reader",
             No::NoFolder(_) => "no-folder",
             No::HttpsOnly(_) => "https-only",
             No::NoMachine => "no-machine",
@@ -98,34 +155,56 @@ impl Why for No {
             No::Render(why) => why.name(),
             No::Decided(why) => why.name(),
             No::Mirror(why) => why.name(),
-            No::NoHeader => "no-header",
+            No::Api(why) => why.name(),
             No::NoSuchProfile(_) => "no-such-profile",
             No::NotOrdered(_) => "not-ordered",
             No::NoFiles => "no-files",
+            No::Form => "form",
+            No::Watchers => "too-many-watchers",
+            No::Page(_) => "page",
         }
     }
 
     fn is_everyday(&self) -> bool {
-        matches!(self, No::Mirror(why) if why.is_everyday())
+        match self {
+            No::Mirror(why) => why.is_everyday(),
+            No::Decided(why) => why.is_everyday(),
+            _ => false,
+        }
     }
 }
 
 impl ResponseError for No {
     fn status_code(&self) -> StatusCode {
         match self {
+            No::Watchers => StatusCode::SERVICE_UNAVAILABLE,
+            No::Page(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            No::Form | No::Word(_) => StatusCode::BAD_REQUEST,
             No::Mac(_) | No::NoFiles | No::File(Refused::Outside | Refused::BadName) => {
                 StatusCode::BAD_REQUEST
             }
             // Not a redirect: who follows one has said its token in the clear, and would again.
-            No::HttpsOnly(_) | No::NoHeader => StatusCode::FORBIDDEN,
+            No::HttpsOnly(_)
+            | No::SecondReader
+            | No::Second(_)
+            | No::Forged
+            | No::MacTwice { .. }
+            | No::UuidChanged { .. }
+            | No::UuidTwice { .. }
+            | No::NoLease(_)
+            | No::UuidUnsaid { .. }
+            | No::Decided(Because::Ignored) => StatusCode::FORBIDDEN,
+            No::Life(NotDone::Refused(_)) => StatusCode::CONFLICT,
+            No::Life(_) => StatusCode::SERVICE_UNAVAILABLE,
             No::Method => StatusCode::METHOD_NOT_ALLOWED,
             No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             No::Stalled => StatusCode::REQUEST_TIMEOUT,
             No::Slow => StatusCode::SERVICE_UNAVAILABLE,
-            No::Endless(_) | No::Render(_) | No::File(Refused::Unreadable(_)) => {
+            No::Unmade(..) | No::Endless(_) | No::Render(_) | No::File(Refused::Unreadable(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             No::Mirror(no) => of_mirror(no),
+            No::Api(why) => why.status(),
             No::Loader(NoLoader::Unreadable(..)) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         }
@@ -137,6 +216,15 @@ impl ResponseError for No {
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             // iPXE waits that long and comes back by itself.
             answer.insert_header((header::RETRY_AFTER, "5"));
+        }
+        if let No::Api(why) = self {
+            if let Some(seconds) = why.retry_after() {
+                answer.insert_header((header::RETRY_AFTER, seconds));
+            }
+            if matches!(why, Refusal::Credential | Refusal::WrongToken) {
+                // RFC 6750 section 3.
+                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
         }
         answer.body(format!("{self}\n"))
     }

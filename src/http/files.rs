@@ -22,26 +22,35 @@ use super::error::No;
 use super::plane::{self, Sent};
 use crate::config::Config;
 use crate::media::{self, Entry, Found, LISTED};
-use crate::model::event::size;
+use crate::model::event::{DETAIL_LIMIT, plain, size};
 use crate::model::profile::Source;
-use crate::model::{Mac, Profile, Stage};
+use crate::model::{Mac, Profile, Stage, Transfer};
 
-/// `/files/NAME/PATH`.
+/// `/files/NAME/PATH`. What a machine that boots fetches by it (a tree of packages, most of all) is
+/// on its timeline, too.
 pub async fn folder(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
     let config = web.config.load_full();
     let (name, path) = parts(&req, 2)?;
-    serve(&req, &config, &name, path).await
+    let now = Timestamp::now();
+    let boot = web.machine_of(&req).and_then(|mac| web.ledger.newest_boot(mac, now));
+    let Some(boot) = boot else { return serve(&req, &config, &name, path).await };
+    let stage = stage_of(config.profile(&boot.profile), &name, &path);
+    let shown = format!("{name}/{}", path.display());
+    let answer = serve(&req, &config, &name, path).await?;
+    Ok(told(&req, answer, web.clone(), boot.mac, stage, shown))
 }
 
 /// `/b/TOKEN/files/NAME/PATH`: the same, told to the timeline.
 pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
-    let boot = web.ledger.boot(req.match_info().query("token"), Timestamp::now());
-    let boot = boot.ok_or(No::NoBoot)?;
+    let boot = web.boot_of(&req, req.match_info().query("token"))?;
     let config = web.config.load_full();
     let (name, path) = parts(&req, 4)?;
     let stage = stage_of(config.profile(&boot.profile), &name, &path);
     let shown = format!("{name}/{}", path.display());
     let answer = serve(&req, &config, &name, path).await?;
+    if req.method() == Method::GET {
+        web.stepped(&boot, stage);
+    }
     Ok(told(&req, answer, web.clone(), boot.mac, stage, shown))
 }
 
@@ -56,14 +65,19 @@ pub fn told(
 ) -> HttpResponse {
     let sent = answer.extensions().get::<Sent>().cloned();
     let Some(sent) = sent.filter(|_| req.method() == Method::GET) else { return answer };
-    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
-    let what = format!(
-        "{shown} ({}{}{})",
-        size(sent.total),
-        range.map_or("", |_| ", "),
-        range.unwrap_or("")
-    );
-    web.record(Some(mac), stage, "GET", what);
+    let now = Timestamp::now();
+    web.ledger.sending(mac, sent.counter(), now);
+    // Of packages, which come by the thousand, the end alone is told.
+    if stage != Stage::System {
+        let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+        let what = format!(
+            "{shown} ({}{}{})",
+            size(sent.total),
+            range.map_or("", |_| ", "),
+            range.unwrap_or("")
+        );
+        web.record(Some(mac), stage, "GET", what);
+    }
     answer.map_body(|_, inner| {
         let began = Instant::now();
         BoxBody::new(Told { inner, web, mac, stage, shown, sent, began })
@@ -224,16 +238,13 @@ impl MessageBody for Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        let (sent, total, took) = (self.sent.bytes(), self.sent.total, self.began.elapsed());
-        let shown = std::mem::take(&mut self.shown);
-        let seconds = took.as_secs_f64();
-        let (what, detail) = if sent >= total {
-            let rate = size((total as f64 / seconds.max(0.001)) as u64);
-            ("sent", format!("{shown} ({} in {seconds:.2} s, {rate}/s)", size(total)))
-        } else {
-            let (sent, total) = (size(sent), size(total));
-            ("cut", format!("{shown} (after {sent} of {total}, {seconds:.1} s)"))
+        let transfer = Transfer {
+            name: plain(&self.shown, DETAIL_LIMIT),
+            sent: self.sent.bytes(),
+            total: self.sent.total,
+            millis: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        self.web.record(Some(self.mac), self.stage, what, detail);
+        let counter = Some(self.sent.counter());
+        self.web.ledger.sent(self.mac, self.stage, transfer, counter, Timestamp::now());
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::body::{BodyStream, SizedStream};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HttpDate};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -21,12 +21,14 @@ use serde_json::json;
 use super::conditional::{self, Validators};
 use super::error::No;
 use super::files::told;
+use super::metrics::Cached;
 use super::plane::{self, Piece};
 use super::{Web, files};
 use crate::mirror::disk::Held;
 use crate::mirror::record::About;
 use crate::mirror::serve::{Answer, Ask, Flight, Mirrors, Part, Pass, Reader, Use};
 use crate::mirror::{self, fresh};
+use crate::model::Stage;
 use crate::model::event::plain;
 use crate::model::profile::Source;
 
@@ -39,19 +41,19 @@ pub async fn file(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse,
     let (name, path) = parts(&req, 2);
     let now = Timestamp::now();
     let boot = web.machine_of(&req).and_then(|mac| web.ledger.newest_boot(mac, now));
-    let token = boot.as_ref().map(|(token, _)| token.clone());
-    let answer = serve(&req, &web, &name, &path, token).await?;
+    let key = boot.as_ref().map(|boot| boot.key.clone());
+    let answer = serve(&req, &web, &name, &path, key).await?;
+    let Some(boot) = boot else { return Ok(answer) };
     // What is known by a query is nothing that could be fetched by its path alone.
-    if let Some((token, boot)) = boot.filter(|_| req.query_string().is_empty()) {
-        mirrors(&web, &name)?.asked(&token, &boot.profile, &name, &path);
+    if req.query_string().is_empty() {
+        mirrors(&web, &name)?.asked(&boot.key, &boot.profile, &name, &path);
     }
-    Ok(answer)
+    Ok(told(&req, answer, web.clone(), boot.mac, Stage::System, format!("{name}/{path}")))
 }
 
 /// `/b/TOKEN/mirror/NAME/PATH`: the same, told to the timeline.
 pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
-    let token = req.match_info().query("token").to_string();
-    let boot = web.ledger.boot(&token, Timestamp::now()).ok_or(No::NoBoot)?;
+    let boot = web.boot_of(&req, req.match_info().query("token"))?;
     let (name, path) = parts(&req, 4);
     let config = web.config.load_full();
     let is = |source: &Source| match source {
@@ -61,9 +63,12 @@ pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespon
         _ => false,
     };
     let stage = files::stage_by(config.profile(&boot.profile), is);
-    let answer = serve(&req, &web, &name, &path, Some(token.clone())).await?;
+    let answer = serve(&req, &web, &name, &path, Some(boot.key.clone())).await?;
+    if req.method() == Method::GET {
+        web.stepped(&boot, stage);
+    }
     if req.query_string().is_empty() {
-        mirrors(&web, &name)?.asked(&token, &boot.profile, &name, &path);
+        mirrors(&web, &name)?.asked(&boot.key, &boot.profile, &name, &path);
     }
     Ok(told(&req, answer, web.clone(), boot.mac, stage, format!("{name}/{path}")))
 }
@@ -96,7 +101,13 @@ async fn serve(
         from: first_wanted(req),
     };
     let answered = async {
-        match mirrors(web, name)?.ask(ask).await? {
+        let answer = mirrors(web, name)?.ask(ask).await?;
+        web.counts.cache(match &answer {
+            Answer::Held(_, used) => Cached::Used(*used),
+            Answer::Filling(..) => Cached::Filling,
+            Answer::Passing(_) => Cached::Passing,
+        });
+        match answer {
             Answer::Held(held, used) => Ok(whole(req, held, used)),
             Answer::Filling(about, flight) => Ok(filling(req, web, &about, &flight)),
             Answer::Passing(pass) => passing(req, *pass).await,
@@ -296,7 +307,7 @@ fn pieces(reader: Reader, web: web::Data<Web>) -> impl Stream<Item = io::Result<
     })
 }
 
-/// `/api/mirrors`: what each URL delivers, and what is on its way.
+/// `/api/v1/mirrors`: what each URL delivers, and what is on its way.
 pub async fn state(web: web::Data<Web>) -> HttpResponse {
     let url = |(url, rate): (String, Option<f64>)| json!({ "url": url, "bytes_per_second": rate });
     let Some(mirrors) = &web.mirrors else { return HttpResponse::Ok().json(json!({})) };

@@ -41,12 +41,20 @@ pub fn read(mac: Mac, query: &str, peer: Option<Ipv4Addr>) -> (Facts, Ask) {
             "buildarch" => buildarch = value.into(),
             "platform" => platform = value.into(),
             "choose" => ask.choose = text(),
+            "again" => ask.again = value == "1",
             _ => {}
         }
     }
     facts.arch = machine::arch_of(&buildarch, &platform);
     facts.ip = facts.ip.or(peer);
     (facts, ask)
+}
+
+/// The first value of a field in a form that was sent (`application/x-www-form-urlencoded`).
+pub fn field(form: &[u8], name: &str) -> Option<String> {
+    let pairs = std::str::from_utf8(form).ok()?.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.into_iter().find(|(key, _)| *key == name)?.1.replace('+', " ");
+    Some(percent_decode_str(&value).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]

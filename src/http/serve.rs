@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::error::counted;
 use super::plane::Wire;
-use super::{Web, routes};
+use super::{Web, auth, routes};
 
 /// Each worker is a thread with a runtime of its own: more than this buys nothing a disk could
 /// keep up with, and costs memory.
@@ -31,6 +31,9 @@ const WORKERS: usize = 4;
 const CONNECTIONS: usize = 4096;
 /// Threads for files and templates, of each worker.
 const BLOCKING: usize = 16;
+/// The same for the admin door: people, and a few programs.
+const ADMIN_CONNECTIONS: usize = 512;
+const ADMIN_BLOCKING: usize = 4;
 /// iPXE keeps its connection between script, kernel and initrd.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// For the head of a request to arrive.
@@ -42,6 +45,7 @@ const GRACE: u64 = 10;
 
 /// The doors while they are open.
 pub struct Running {
+    web: web::Data<Web>,
     handles: Vec<ServerHandle>,
     tasks: JoinSet<io::Result<()>>,
 }
@@ -49,6 +53,9 @@ pub struct Running {
 impl Running {
     /// Takes no new connection, lets what is being sent come to its end within 10 s, and ends.
     pub async fn stop(&mut self) {
+        // A door waits for what is being sent, and these would last as long as somebody looks.
+        self.web.seats.close();
+        self.web.pages.close();
         let all: Vec<_> = self.handles.drain(..).map(|h| tokio::spawn(h.stop(true))).collect();
         for stopped in all {
             // An error here is a door that had ended before, which is what was wanted.
@@ -71,17 +78,27 @@ impl Running {
 }
 
 /// Opens the boot door on `boot`, by HTTPS where a listener comes with a TLS configuration, and
-/// the admin door on `admin`. To be called inside a tokio runtime.
+/// the admin doors on `admin`: the first by [`Web::admin_tls`] where there is one, all others by
+/// plain HTTP on loopback. To be called inside a tokio runtime.
 ///
 /// # Errors
-/// Of the system, when a listener cannot be used.
+/// Of the system, when a listener cannot be used; or where an admin door is beyond loopback, and
+/// there is no TLS for it.
 pub fn start(
     web: Web,
     boot: Vec<(TcpListener, Option<ServerConfig>)>,
-    admin: Option<TcpListener>,
+    admin: impl IntoIterator<Item = TcpListener>,
 ) -> io::Result<Running> {
+    let mut tls = web.admin_tls.clone();
+    let admin: Vec<_> = admin.into_iter().map(|door| (door, tls.take())).collect();
+    for (door, _) in admin.iter().filter(|(_, tls)| tls.is_none()) {
+        if !door.local_addr()?.ip().to_canonical().is_loopback() {
+            let why = "an admin door beyond loopback needs HTTPS";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+    }
     let web = web::Data::from(Arc::new(web));
-    let mut running = Running { handles: Vec::new(), tasks: JoinSet::new() };
+    let mut running = Running { web: web.clone(), handles: Vec::new(), tasks: JoinSet::new() };
 
     let mut door = Server::build()
         .workers(available_parallelism().map_or(1, usize::from).min(WORKERS))
@@ -103,16 +120,28 @@ pub fn start(
     }
     running.spawn(door.run());
 
-    if let Some(listener) = admin {
+    for (listener, tls) in admin {
+        let (web, reach) = (web.clone(), auth::Reach::of(tls.is_some()));
         let door = HttpServer::new(move || {
-            App::new().app_data(web.clone()).wrap(from_fn(counted)).configure(routes::admin_door)
+            App::new()
+                .app_data(web.clone())
+                .app_data(reach)
+                .wrap(from_fn(auth::guard))
+                .wrap(from_fn(counted))
+                .wrap(from_fn(auth::dressed))
+                .configure(routes::admin_door)
         })
         .workers(1)
-        .worker_max_blocking_threads(1)
+        .max_connections(ADMIN_CONNECTIONS)
+        .worker_max_blocking_threads(ADMIN_BLOCKING)
         .client_request_timeout(REQUEST_TIME)
+        .tls_handshake_timeout(REQUEST_TIME)
         .shutdown_timeout(GRACE)
-        .disable_signals()
-        .listen(listener)?;
+        .disable_signals();
+        let door = match tls {
+            Some(tls) => door.listen_rustls_0_23(listener, tls)?,
+            None => door.listen(listener)?,
+        };
         running.spawn(door.run());
     }
     Ok(running)

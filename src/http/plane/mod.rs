@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -64,7 +65,8 @@ pub struct Conn {
 pub struct Sent {
     /// Bytes of the body.
     pub total: u64,
-    bytes: Rc<Cell<u64>>,
+    /// Shared with the ledger, which looks at it from other threads.
+    bytes: Arc<AtomicU64>,
     cut: Rc<Cell<Option<Cut>>>,
 }
 
@@ -92,11 +94,16 @@ impl Why for Cut {
 impl Sent {
     /// Bytes that the kernel has taken.
     pub fn bytes(&self) -> u64 {
-        self.bytes.get()
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The same while they leave.
+    pub fn counter(&self) -> &Arc<AtomicU64> {
+        &self.bytes
     }
 
     fn of(total: u64) -> Sent {
-        Sent { total, bytes: Rc::default(), cut: Rc::default() }
+        Sent { total, bytes: Arc::default(), cut: Rc::default() }
     }
 }
 
@@ -143,7 +150,7 @@ pub fn stream(
 
 fn inline(mut answer: HttpResponseBuilder, bytes: Bytes) -> HttpResponse {
     let sent = Sent::of(bytes.len() as u64);
-    sent.bytes.set(sent.total);
+    sent.bytes.store(sent.total, Ordering::Relaxed);
     let mut answer = answer.body(bytes);
     answer.extensions_mut().insert(sent);
     answer

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -168,7 +169,7 @@ impl Wire {
             }
             job.piece.offset += n;
             job.piece.len -= n;
-            job.sent.bytes.set(job.sent.bytes() + n);
+            job.sent.bytes.fetch_add(n, Ordering::Relaxed);
             turn -= n;
             if full {
                 return self.watched(Poll::Pending, cx);
