@@ -1,6 +1,7 @@
 //! Binds, wires, runs and shuts down; knows everyone.
 //!
-//! 1. The configuration is read; what is wrong with it ends the start.
+//! 1. The process leaves no core dumps, and the configuration is read; what is wrong with it ends
+//!    the start.
 //! 2. The interfaces are found. Without one that was named, the candidates are listed and nothing
 //!    is served: never the wrong network.
 //! 3. The store, the leases and the certificates are opened.
@@ -8,12 +9,14 @@
 //!    nothing.
 //! 5. The doors open; systemd and the log hear `ready`.
 //! 6. Until a signal: reload on SIGHUP or when a file changes, watch the interfaces, renew the
-//!    certificates.
+//!    certificates, give up installations whose time is over.
 //! 7. The doors close in the order in which machines use them.
 
 mod check;
 mod interfaces;
+mod power;
 mod reload;
+mod replay;
 mod transfers;
 mod watch;
 
@@ -24,13 +27,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, Errors, Mode, Note};
 use crate::ledger::Ledger;
 use crate::mirror::serve::Mirrors;
-use crate::model::{Facts, Interface, machine};
-use crate::{dhcp, http, store, tftp, tls};
+use crate::model::{Facts, Interface, LifeEvent};
+use crate::{boot, dhcp, hook, http, store, tftp, tls};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,10 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
 }
 
+/// Where the commands on this host find the admin door, also where `[http] admin` is elsewhere.
+const NEAR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8067);
+/// Connections that wait at the admin door, as std has it.
+const BACKLOG: i32 = 128;
 /// How often the interfaces are looked at, and the certificates.
 const WATCH: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(3600);
@@ -76,14 +84,15 @@ fn unusable(file: Option<&Path>, errors: &Errors) -> anyhow::Error {
 
 pub use check::{Checked, RENDER_TIME, check, count, served, within};
 pub use interfaces::{NoInterface, find as interfaces};
+pub use replay::{Exchange, Played, Replayed, replay};
 
 /// Serves until a signal ends it.
 pub fn run(options: Options) -> anyhow::Result<()> {
+    leaves_no_core()?;
     let (config, notes) = load(&options).map_err(|e| unusable(options.config.as_deref(), &e))?;
     for note in &notes {
         tracing::warn!(target: "pilotlight", "{note}");
     }
-    amiss(&config);
     let limit = std::fs::read_to_string(NEIGHBOURS).ok().and_then(|text| text.trim().parse().ok());
     if let Some(warning) = crowded(&config, limit) {
         tracing::warn!(target: "pilotlight", "{warning}");
@@ -94,12 +103,31 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(serve(options, config, interfaces))
 }
 
-/// Says what is not where the configuration names it. No reason not to start: the machines that
-/// need it are told so on their screens, and the others boot.
-fn amiss(config: &Config) {
-    for error in config::check_disk(config).err().iter().flat_map(|e| &e.errors) {
-        tracing::warn!(target: "pilotlight", "{error}");
+/// Keys and secrets are in this process's memory, so that no picture of it is written to a disk: by
+/// the limit where it would be a file (core(5)), and by the flag, without which a program that
+/// `core_pattern` names is handed one in spite of the limit. The flag also keeps other processes of
+/// our user from reading our memory (ptrace(2)).
+fn leaves_no_core() -> anyhow::Result<()> {
+    use nix::sys::{prctl, resource};
+    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0).context("RLIMIT_CORE")?;
+    prctl::set_dumpable(false).context("PR_SET_DUMPABLE")
+}
+
+/// Says what is not where the configuration names it, and gives it. No reason not to start: the
+/// machines that need it are told so on their screens, and the others boot.
+fn amiss(config: &Config, ledger: &Ledger) -> Vec<String> {
+    ledger.calm("configuration-amiss");
+    let errors = config::check_disk(config).err().unwrap_or_default().errors;
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for (error, text) in errors.iter().zip(&all) {
+        ledger.alarm(
+            "configuration-amiss",
+            &error.place.to_string(),
+            text.clone(),
+            Timestamp::now(),
+        );
     }
+    all
 }
 
 const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
@@ -136,16 +164,27 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     )?;
     let addresses: Vec<IpAddr> =
         interfaces.iter().flat_map(|i| i.addresses.iter().map(|n| IpAddr::V4(n.addr()))).collect();
-    let tls = match config.tls.enabled {
-        true => {
-            Some(Arc::new(tls::Tls::open(&config.tls, &state_dir, &addresses, SystemTime::now())?))
-        }
+    // The certificates are for machines, and for people who come to the admin door from elsewhere.
+    let beyond = config.http.admin.filter(|at| !at.ip().to_canonical().is_loopback());
+    let named = named(&addresses, beyond)?;
+    let certificates = match config.tls.enabled || beyond.is_some() {
+        true => Some(Arc::new(tls::Tls::open(&config.tls, &state_dir, &named, SystemTime::now())?)),
         false => None,
     };
+    let tls = certificates.clone().filter(|_| config.tls.enabled);
     for address in tls.iter().flat_map(|t| t.uncovered(&addresses)) {
         tracing::warn!(target: "pilotlight", "[tls] certificate does not name {address}: machines that are sent there will refuse it");
     }
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::open(store.clone())?);
+    ledger.keep_in(state_dir.join("boots"));
+    ledger.keep(config.life.boots);
+    if std::env::var_os("PILOTLIGHT_EVENTS").is_some_and(|v| v == "off") {
+        tracing::warn!(target: "pilotlight", "PILOTLIGHT_EVENTS=off: no timeline is recorded, for a benchmark and nothing else");
+        ledger.silence();
+    }
+    let standing = http::Standing { amiss: amiss(&config, &ledger), ..Default::default() };
+    let standing = Arc::new(ArcSwap::from_pointee(standing));
+    let auth = http::auth::Auth::open(store.clone())?;
     let mirrors = Mirrors::open(&config, ledger.clone(), store.clone())?;
     let shared = Arc::new(ArcSwap::from_pointee(config));
     let config = shared.load_full();
@@ -160,9 +199,10 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
             doors.push((listen(at, "[http] https-port")?, Some(tls.server_config())));
         }
     }
-    let admin = match config.http.admin {
-        Some(at) => Some(listen(at, "[http] admin")?),
-        None => None,
+    let admin = match (config.http.admin, beyond) {
+        (_, Some(at)) => admin_doors(at)?,
+        (Some(at), None) => vec![listen(at, "[http] admin")?],
+        (None, None) => Vec::new(),
     };
     let ports = match config.dhcp.mode {
         Mode::Off => None,
@@ -187,7 +227,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         radv.look()?;
     }
     let booting = radv.clone();
-    let (ahead, facts, declared) = (mirrors.clone(), ledger.clone(), shared.clone());
+    let (ahead, lives, declared) = (mirrors.clone(), ledger.clone(), shared.clone());
     let trusted = tls.clone();
     let dhcp = Arc::new(dhcp::serve::Dhcp {
         config: shared.clone(),
@@ -204,15 +244,19 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
             if !ahead.has_learned() {
                 return;
             }
-            let facts = facts.facts(mac).unwrap_or_else(|| Facts::of(mac));
-            let config = declared.load();
-            if let Some(profile) =
-                machine::find(&config.machines, &facts).and_then(|m| m.profile.as_deref())
+            let facts = lives.facts(mac).unwrap_or_else(|| Facts::of(mac));
+            let (config, life) = (declared.load(), lives.life(mac));
+            let ask = boot::Ask::default();
+            if let boot::Decision::Install { profile, .. } | boot::Decision::Live(profile) =
+                boot::decide(&config, &facts, life.as_deref(), &ask)
             {
-                ahead.appeared(profile);
+                ahead.appeared(&profile.name);
             }
         }),
     });
+    if config.dhcp.mode == Mode::Full {
+        dhcp.remember();
+    }
     let dhcp_running = match ports {
         None => None,
         Some(ports) => Some(dhcp::serve::start(dhcp.clone(), ports)?),
@@ -226,9 +270,24 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         tls: tls.is_some(),
     };
     let leases = Box::new(move || serde_json::json!(lists.list()));
-    let root = tls.as_ref().and_then(|t| t.root_pem());
+    let root = certificates.as_ref().and_then(|t| t.root_pem());
     let mut web = http::Web::new(shared.clone(), ledger.clone(), door, root, leases);
+    web.standing = standing.clone();
     web.mirrors = Some(mirrors.clone());
+    web.interfaces = interfaces.clone();
+    web.auth = auth;
+    if let (Some(at), Some(certificates)) = (beyond, &certificates) {
+        web.admin_tls = Some(certificates.server_config());
+        first_token(&web.auth, at)?;
+    }
+    let hooks = hook::start(
+        shared.clone(),
+        ledger.clone(),
+        Box::new(|s| config::reveal(s).map_err(|e| e.to_string())),
+        hook::Limits::default(),
+    )?;
+    web.power = Some(power::hook(shared.clone(), ledger.clone(), interfaces.clone()));
+    web.hooks = Some(hooks.counts.clone());
     let mut http_running = http::start(web, doors, admin)?;
 
     for line in banner(&config, &interfaces, &addresses) {
@@ -238,10 +297,23 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     // Outside systemd there is nobody to tell.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 
-    let reloads =
-        reload::Reload { options, shared: shared.clone(), dhcp, mirrors: mirrors.clone() };
-    let ended =
-        until_told(told, &reloads, &interfaces, tls.as_deref(), radv.as_deref(), &addresses).await;
+    let reloads = reload::Reload {
+        options,
+        shared: shared.clone(),
+        standing,
+        dhcp,
+        mirrors: mirrors.clone(),
+    };
+    let ended = until_told(
+        told,
+        &reloads,
+        &interfaces,
+        certificates.as_deref(),
+        radv.as_deref(),
+        &named,
+        &ledger,
+    )
+    .await;
 
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(target: "pilotlight", "stopping");
@@ -253,8 +325,10 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         radv.stop();
     }
     http_running.stop().await;
+    drop(hooks);
     mirrors.settle();
     mirrors.stop();
+    ledger.settle();
     ended
 }
 
@@ -286,6 +360,7 @@ async fn until_told(
     tls: Option<&tls::Tls>,
     radv: Option<&watch::Advertising>,
     addresses: &[IpAddr],
+    ledger: &Ledger,
 ) -> anyhow::Result<()> {
     let file = reloads.options.config.as_deref();
     let mut watch = tokio::time::interval(WATCH);
@@ -308,6 +383,7 @@ async fn until_told(
                 if let Some(radv) = radv {
                     radv.look()?;
                 }
+                give_up(&reloads.shared.load(), ledger, Timestamp::now());
             }
             _ = renewal.tick() => {
                 if let Some(tls) = tls {
@@ -316,6 +392,43 @@ async fn until_told(
             }
         }
     }
+}
+
+/// Tells the machines whose report has not come in time that they failed.
+fn give_up(config: &Config, ledger: &Ledger, now: Timestamp) {
+    for life in ledger.overdue(now) {
+        let (attempts, _) = boot::decide::limits(config, life.profile.as_deref());
+        ledger.step_later(life.mac, LifeEvent::Tick, attempts, now);
+    }
+}
+
+/// The addresses that our certificates are for: those that are served, and those under which the
+/// admin door is reached from elsewhere.
+fn named(addresses: &[IpAddr], beyond: Option<SocketAddr>) -> anyhow::Result<Vec<IpAddr>> {
+    let mut named = addresses.to_vec();
+    if let Some(at) = beyond {
+        named.push(Ipv4Addr::LOCALHOST.into());
+        match at.ip().is_unspecified() {
+            true => named.extend(interfaces::addresses()?),
+            false => named.push(at.ip().to_canonical()),
+        }
+    }
+    named.sort();
+    named.dedup();
+    Ok(named)
+}
+
+/// An admin door that wants a token, and nobody has one: it is said this once.
+fn first_token(auth: &http::auth::Auth, at: SocketAddr) -> anyhow::Result<()> {
+    if let Some(token) = auth.first(jiff::Timestamp::now())? {
+        tracing::warn!(
+            target: "pilotlight",
+            "the admin door https://{at} wants a token, and there was none: this one, `first`, is \
+             shown this once: {}",
+            token.reveal()
+        );
+    }
+    Ok(())
 }
 
 /// The store of `dir`; with PILOTLIGHT_STORE=memory one that forgets, for the benchmark that shows
@@ -334,6 +447,31 @@ fn renew(tls: &tls::Tls, config: &Config, addresses: &[IpAddr]) {
         Ok(Some(why)) => tracing::info!(target: "pilotlight", "new certificates: {why}"),
         Err(e) => tracing::error!(target: "pilotlight", "the old certificates stay in force: {e}"),
     }
+}
+
+/// The admin door that is reached from elsewhere, and the one for the commands on this host: a
+/// credential is made there, so that it asks for none.
+fn admin_doors(at: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
+    let near = || listen(NEAR, "another port in [http] admin, and leave this one to the commands");
+    if !(at.ip().is_unspecified() && at.port() == NEAR.port()) {
+        let door = listen(at, "[http] admin")?;
+        return Ok(vec![door, near()?]);
+    }
+    // Two listeners of one port, of which Linux takes the one whose address is closer (socket(7),
+    // SO_REUSEPORT). The option would also share the port with another server of this user's, so
+    // it is first seen that there is none.
+    drop(listen(at, "[http] admin")?);
+    let shared = |at: SocketAddr| -> std::io::Result<TcpListener> {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&at.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let both = [at, NEAR].map(|at| shared(at).with_context(|| format!("TCP {at}")));
+    both.into_iter().collect()
 }
 
 fn listen(at: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
@@ -377,11 +515,10 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
         ),
         format!("DHCP {mode}"),
         format!(
-            "machines declared: {}, profiles: {}; a machine that matches nothing gets the menu, and \
-             its local disk after {} s",
+            "machines declared: {}, profiles: {}; those that match nothing get {}",
             config.machines.len(),
             config.profiles.len(),
-            config.menu.timeout.as_secs()
+            check::others(config)
         ),
     ];
     if config.tls.enabled {
@@ -394,11 +531,22 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
             config.http.https_port
         ));
     }
+    if let Some(at) = config.http.admin {
+        lines.push(match at.ip().to_canonical().is_loopback() {
+            true => format!("admin door: http://{at}"),
+            false => format!(
+                "admin doors: https://{at}, which wants a token, and http://{NEAR} for this host"
+            ),
+        });
+    }
     match crate::ipxe::VERSION {
         "" => lines.push("this build holds no iPXE loaders: scripts/loaders brings them".into()),
         version => {
             lines.push(format!("iPXE loaders: {}", version.split(' ').next().unwrap_or(version)))
         }
+    }
+    if config.http.admin.is_some() && !http::is_live() {
+        lines.push("this build holds no htmx: the dashboard's pages stay as they are until they are loaded again (scripts/htmx brings it)".into());
     }
     lines
 }
@@ -406,6 +554,39 @@ fn banner(config: &Config, interfaces: &[Interface], addresses: &[IpAddr]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_report_in_time_is_given_up() {
+        use crate::model::lifecycle::Begin;
+        use crate::model::{Mac, State};
+        let (ledger, mut config) = (Ledger::new(), Config::default());
+        config.life.attempts = 1;
+        let begin = |n: u8, minutes: u64| {
+            LifeEvent::Begin(Box::new(Begin {
+                profile: "web".into(),
+                boot: n.to_string(),
+                report: n.to_string(),
+                address: None,
+                facts: Facts::of(Mac([2, 0, 0, 0, 0, n])),
+                timeout: Duration::from_secs(60 * minutes),
+                attempts: 1,
+                restarted: false,
+                chosen: false,
+            }))
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let step = |n, event| {
+            let step = ledger.step(Mac([2, 0, 0, 0, 0, n]), event, 1, now);
+            tokio::runtime::Runtime::new().unwrap().block_on(step).unwrap()
+        };
+        step(1, begin(1, 10));
+        step(2, begin(2, 20));
+        give_up(&config, &ledger, now + jiff::SignedDuration::from_mins(10));
+        // The writer takes one after the other.
+        step(3, LifeEvent::Discover);
+        let state = |n| ledger.life(Mac([2, 0, 0, 0, 0, n])).unwrap().state;
+        assert_eq!((state(1), state(2)), (State::Failed, State::Installing));
+    }
 
     #[test]
     fn a_neighbour_table_that_is_too_small_is_told_of() {

@@ -71,6 +71,7 @@ impl Server {
             has_loader: &|name| !name.contains("ia32"),
             handed: self.handed.get(&mac),
             known: self.known.get(&mac),
+            assigned: false,
             now,
             lease_now: now,
         };

@@ -1,8 +1,8 @@
 //! Everything that can be wrong with a configuration and with what it names. Only reads.
 //!
 //! 1. The files themselves; if they cannot be understood, nothing else is said.
-//! 2. What they name on the disk: folders, kernels, initrds, templates, certificates.
-//! 3. Templates, rendered as each machine would be sent them.
+//! 2. What they name on the disk: folders, kernels, initrds, templates, certificates, secrets.
+//! 3. Templates, rendered as each machine would be sent them, without its secrets.
 //! 4. Loaders, and what certificates, keys and mirrors' keyrings hold.
 //! 5. This machine's interfaces: notes, since a configuration may be meant for another machine.
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use crate::boot::render::{Fault, check_templates};
-use crate::config::{self, Config, Errors, Finding, Mode, Note, Place};
+use crate::config::{self, Config, Errors, Finding, Mode, Note, Place, Unknown};
 use crate::mirror::verify::Trust;
 use crate::model::event::size;
 use crate::model::firmware::TABLE;
@@ -41,10 +41,13 @@ pub fn check(file: Option<&Path>) -> Checked {
     let errors = config::check_disk(&config).err().unwrap_or_default();
     let mut look = Look { config: config.clone(), notes, errors: Errors::default(), seen: errors };
     look.templates();
+    look.hashes();
+    look.words();
     look.loaders();
     look.certificates();
     look.keys();
     look.interfaces();
+    look.notes.extend(config::open_secrets(&config));
     let Look { notes, errors, seen: mut all, .. } = look;
     for error in errors.errors {
         // A template of two profiles has its fault once.
@@ -85,11 +88,7 @@ pub fn served(config: &Config) -> Vec<String> {
             count(config.machines.len() as u64, "machine"),
             count(config.profiles.len() as u64, "profile"),
         ),
-        format!(
-            "others  a menu of {}, and their local disk after {}",
-            count(boot::decide::offered(config).count() as u64, "profile"),
-            humantime::format_duration(config.menu.timeout)
-        ),
+        format!("others  {}", others(config)),
     ];
     if !config.mirrors.is_empty() {
         let names: Vec<&str> = config.mirrors.iter().map(|m| m.name.as_str()).collect();
@@ -104,6 +103,20 @@ pub fn served(config: &Config) -> Vec<String> {
     lines
 }
 
+/// What machines get that match nothing.
+pub fn others(config: &Config) -> String {
+    match &config.life.unknown {
+        Unknown::Menu => format!(
+            "a menu of {}, and their local disk after {}",
+            count(boot::decide::offered(config).count() as u64, "profile"),
+            humantime::format_duration(config.menu.timeout)
+        ),
+        Unknown::Ignore => "no answer at all".into(),
+        Unknown::Discover => "a page of their facts, until somebody assigns them".into(),
+        Unknown::Install(profile) => format!("profile {profile}, installed unasked"),
+    }
+}
+
 /// `1 profile`, `2 profiles`, `no profiles`.
 pub fn count(n: u64, what: &str) -> String {
     let plural = if what.ends_with("ss") { "es" } else { "s" };
@@ -112,6 +125,13 @@ pub fn count(n: u64, what: &str) -> String {
         1 => format!("1 {what}"),
         n => format!("{n} {what}{plural}"),
     }
+}
+
+/// `$6$SALT$HASH` and its like (crypt(5)).
+fn is_hash(text: &str) -> bool {
+    text.starts_with('$')
+        && text.matches('$').count() >= 3
+        && text.chars().all(|c| c.is_ascii_graphic() && c != ':')
 }
 
 /// What `work` gives, unless it takes longer than `limit`. A template can loop for as long as it
@@ -142,6 +162,23 @@ impl Look {
 
     fn note(&mut self, place: Place, message: impl AsRef<str>, hint: impl AsRef<str>) {
         self.notes.push(Finding::new(place, message, hint));
+    }
+
+    /// Machines that are told by what whoever asks says of itself, and get answers for that.
+    fn words(&mut self) {
+        let config = self.config.clone();
+        let answers = |m: &&Machine| {
+            let profile = m.profile.as_deref().and_then(|name| config.profile(name));
+            profile.is_some_and(|p| !p.answers.is_empty())
+        };
+        for machine in config.machines.iter().filter(|m| m.is_by_word()).filter(answers) {
+            let name = &machine.name;
+            self.note(
+                config.place(&format!("machine/{name}")),
+                format!("whoever says the same serial or vendor as {name} gets its answers"),
+                "add `mac`, which DHCP shows too",
+            );
+        }
     }
 
     fn is_told(&self, key: &str) -> bool {
@@ -188,6 +225,33 @@ impl Look {
                     format!("the templates of this profile take more than {} s", limit.as_secs()),
                     "a loop in one of them does not end",
                 ),
+            }
+        }
+    }
+
+    /// The templates that are built in put these where a hash must be, and with anything else there
+    /// nobody could log in.
+    fn hashes(&mut self) {
+        const HASHES: [&str; 2] = ["root_password", "user_password"];
+        let config = self.config.clone();
+        let builtin = |p: &&Profile| p.answers.iter().any(|a| a.template.is_builtin());
+        for profile in config.profiles.iter().filter(builtin) {
+            let of_it = |m: &&Machine| m.profile.as_ref() == Some(&profile.name);
+            let machines = config.machines.iter().filter(of_it);
+            let machines = machines.map(|m| (format!("machine/{}", m.name), &m.secrets));
+            let own = (format!("profile/{}", profile.name), &profile.secrets);
+            for (owner, secrets) in std::iter::once(own).chain(machines) {
+                for name in HASHES {
+                    let text = secrets.get(name).and_then(|s| config::reveal(s).ok());
+                    if text.is_some_and(|t| !is_hash(t.reveal())) {
+                        self.err(
+                            config.place(&format!("{owner}/secret/{name}")),
+                            format!("the secret {name} is no hash of crypt(3)"),
+                            "`pilotlight hash-password` makes one; the answers that are built in \
+                             take no other",
+                        );
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Which interfaces there are, and whether the ones we serve are still as they were.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
@@ -45,6 +46,12 @@ fn all() -> anyhow::Result<BTreeMap<String, Interface>> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoInterface(String);
+
+/// Every IPv4 address of this host but those of loopback.
+pub fn addresses() -> anyhow::Result<Vec<IpAddr>> {
+    let all = all()?;
+    Ok(all.values().flat_map(|i| i.addresses.iter().map(|n| IpAddr::V4(n.addr()))).collect())
+}
 
 /// The interfaces to serve.
 ///

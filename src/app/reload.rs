@@ -7,21 +7,27 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Options;
-use crate::config::Config;
+use crate::config::{Config, Errors};
 use crate::dhcp::serve::Dhcp;
+use crate::http::{Stale, Standing};
 use crate::mirror::serve::Mirrors;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Kinds of alarms.
+const NOT_RELOADED: &str = "configuration-not-reloaded";
+const RESTART: &str = "restart-wanted";
 /// Entries of the folder of more that are looked at.
 const FILES: usize = 4096;
 
 pub struct Reload {
     pub options: Options,
     pub shared: Arc<ArcSwap<Config>>,
+    pub standing: Arc<ArcSwap<Standing>>,
     pub dhcp: Arc<Dhcp>,
     pub mirrors: Arc<Mirrors>,
 }
@@ -41,14 +47,19 @@ impl Reload {
                     "the configuration was not reloaded, the old one stays in force: {} errors",
                     errors.count()
                 );
+                self.refused(&errors);
                 return;
             }
         };
         for note in &notes {
             tracing::warn!(target: "pilotlight", "{note}");
         }
-        super::amiss(&new);
         let old = self.shared.load_full();
+        let ledger = &self.dhcp.ledger;
+        ledger.calm(NOT_RELOADED);
+        ledger.calm(RESTART);
+        let amiss = super::amiss(&new, ledger);
+        let mut restart = Vec::new();
         for (what, same) in [
             ("interface", old.interfaces == new.interfaces),
             ("state-dir", old.state_dir == new.state_dir),
@@ -62,9 +73,13 @@ impl Reload {
             ("[tls]", old.tls == new.tls),
         ] {
             if !same {
-                tracing::warn!(target: "pilotlight", "{what} changed: it takes effect when pilotlight is started again");
+                let text =
+                    format!("{what} changed: it takes effect when pilotlight is started again");
+                ledger.alarm(RESTART, what, text, Timestamp::now());
+                restart.push(what);
             }
         }
+        self.standing.store(Arc::new(Standing { refused: None, restart, amiss }));
         // Sockets and certificates are as they were opened; URLs must agree with them.
         let new = Config {
             interfaces: old.interfaces.clone(),
@@ -83,7 +98,21 @@ impl Reload {
         );
         self.mirrors.configure(&new);
         self.shared.store(Arc::new(new));
+        self.dhcp.ledger.keep(self.shared.load().life.boots);
         self.dhcp.reconfigure();
+    }
+
+    /// The old one stays in force, which is easily overlooked: it is an alarm while it lasts.
+    fn refused(&self, errors: &Errors) {
+        let (now, standing) = (Timestamp::now(), self.standing.load_full());
+        let since = standing.refused.as_ref().map_or(now, |r| r.since);
+        let file = self.options.config.as_deref().unwrap_or(Path::new("-")).display().to_string();
+        let why = errors.errors.first().map(ToString::to_string).unwrap_or_default();
+        let text = format!("the configuration is not reloaded, the old one stays in force: {why}");
+        self.dhcp.ledger.calm(NOT_RELOADED);
+        self.dhcp.ledger.alarm(NOT_RELOADED, &file, text, now);
+        let refused = Some(Stale { since, why });
+        self.standing.store(Arc::new(Standing { refused, ..Standing::clone(&standing) }));
     }
 }
 

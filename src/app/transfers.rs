@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::ledger::Ledger;
-use crate::model::{Event, Mac, Stage};
+use crate::model::event::{DETAIL_LIMIT, plain};
+use crate::model::{Event, Mac, Stage, Transfer};
 use crate::tftp::{Ask, Content, Refusal, Seen, Why};
 use crate::{boot, ipxe, media, tftp};
 
@@ -69,10 +70,20 @@ impl tftp::Door for Door {
             false => Stage::Loader,
         };
         let event = Event::new(stage, "TFTP", format!("{} to {}: {seen}", ask.name, ask.peer.ip()));
-        match (self.mac(&ask.peer), seen) {
+        let mac = match seen {
             // Its end says all that its beginning does.
-            (_, Seen::Started { .. }) => {}
-            (Some(mac), _) => self.ledger.record(mac, event, now),
+            Seen::Started { .. } => return,
+            _ => self.mac(&ask.peer),
+        };
+        match (mac, seen.sent()) {
+            (Some(mac), Some((sent, total, took))) => {
+                let name = plain(&ask.name, DETAIL_LIMIT);
+                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                let transfer = Transfer { name, sent, total, millis };
+                tracing::debug!(target: "pilotlight", "{} {}", event.what, event.detail);
+                self.ledger.sent(mac, stage, transfer, None, now);
+            }
+            (Some(mac), None) => self.ledger.record(mac, event, now),
             (None, _) => tracing::info!(target: "pilotlight", "{} {}", event.what, event.detail),
         }
         if let Seen::Refused(why) = seen {

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 use super::lease::{Asker, DECLINES, Leases, Refused};
 use super::pool::Source;
 use super::wire::{self, Class, FILE_LIMIT, Kind, Reply, ReplyKind, Request, Value, code};
-use crate::config::{Config, Mode, Subnet};
+use crate::config::{Config, Mode, Subnet, Unknown};
 use crate::ipxe;
 use crate::ledger::Handed;
+use crate::model::diagnosis::OTHERS_OFFER;
 use crate::model::{Event, Facts, Family, Firmware, Machine, Stage, Transport, Why, machine};
 
 /// Which port of ours a datagram came to.
@@ -48,6 +49,8 @@ pub struct Here<'a> {
     pub handed: Option<&'a Handed>,
     /// What the machine has told before.
     pub known: Option<&'a Facts>,
+    /// Whether somebody has assigned it, though it is not declared.
+    pub assigned: bool,
     pub now: Timestamp,
     /// What the clock of the leases shows (see [`super::clock`]).
     pub lease_now: Timestamp,
@@ -140,6 +143,8 @@ pub enum Silent {
     NoRecord(Ipv4Addr),
     /// A REQUEST that names no address at all.
     NoAddress,
+    /// `[life] unknown = "ignore"`.
+    Ignored,
     /// DECLINE and RELEASE have no reply.
     Noted(Kind),
     NotItsLease(Kind, Ipv4Addr),
@@ -165,13 +170,14 @@ impl Why for Silent {
             Silent::OtherServer(_) => "other-server",
             Silent::NoRecord(_) => "no-record",
             Silent::NoAddress => "no-address",
+            Silent::Ignored => "unknown-ignored",
             Silent::Noted(_) => "noted",
             Silent::NotItsLease(..) => "not-its-lease",
         }
     }
 
     fn is_everyday(&self) -> bool {
-        matches!(self, Silent::NotABootClient | Silent::SiteServer(_))
+        matches!(self, Silent::NotABootClient | Silent::SiteServer(_) | Silent::Ignored)
     }
 }
 
@@ -231,10 +237,14 @@ impl fmt::Display for Silent {
                 "DHCPDECLINE of {address}: this client has declined {DECLINES} within the hour, \
                  so the address goes back to the pool"
             ),
-            Silent::OtherServer(server) => write!(f, "it took the offer of {server}"),
+            Silent::OtherServer(server) => write!(f, "it {OTHERS_OFFER}{server}"),
             Silent::NoRecord(address) => {
                 write!(f, "asks for {address}, of which we have no record: another server's lease")
             }
+            Silent::Ignored => f.write_str(
+                "neither declared nor assigned: unknown machines get nothing to boot ([life] \
+                 unknown = \"ignore\")",
+            ),
             Silent::NoAddress => f.write_str("a DHCPREQUEST that names no address"),
             Silent::Noted(kind) => write!(f, "{} noted, it has no reply", kind.word()),
             Silent::NotItsLease(kind, address) => {
@@ -278,7 +288,11 @@ pub fn decide(config: &Config, leases: &mut Leases, request: &Request, here: &He
     let subnet = subnet(config, request, here);
     let server = server_address(request, here, subnet);
     let boots = request.ipxe.is_some() || request.class != Class::Other;
+    let stranger = machine.is_none() && !here.assigned;
     let (next, handed) = match boots {
+        true if stranger && config.life.unknown == Unknown::Ignore => {
+            (Next::Refused(Silent::Ignored), None)
+        }
         true => next(config, request, here, firmware, machine, server),
         false => (Next::Nothing, None),
     };
@@ -749,7 +763,7 @@ fn boot_options(
 
 /// Option 97's 17 bytes as iPXE's `${uuid}` writes it: type 0, then the SMBIOS structure's bytes,
 /// whose first three fields are little-endian (SMBIOS 3.6 section 7.2.1).
-fn uuid(value: &[u8]) -> Option<String> {
+pub fn uuid(value: &[u8]) -> Option<String> {
     let bytes: [u8; 16] = value.strip_prefix(&[0])?.try_into().ok()?;
     // All zeros or all ones is SMBIOS for "none".
     let one = bytes[0];
@@ -782,6 +796,14 @@ fn asked(request: &Request, here: &Here<'_>, firmware: Option<&Firmware>) -> Str
         true => write!(text, " via {} ({})", request.giaddr, here.interface),
         false => write!(text, " via {}", here.interface),
     };
+    let chosen = request.server_id.filter(|id| {
+        request.kind == Kind::Request
+            && request.server_override != Some(*id)
+            && !here.addresses.iter().any(|n| n.addr() == *id)
+    });
+    if let Some(server) = chosen {
+        let _ = write!(text, ": it {OTHERS_OFFER}{server}");
+    }
     text
 }
 

@@ -667,6 +667,8 @@ mod tests {
             hostname: None,
             loader: None,
             vars: Default::default(),
+            secrets: Default::default(),
+            power: Default::default(),
         }
     }
 

@@ -28,14 +28,14 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::clock::{self, Clock};
 use super::decide::{self, Answer, Here, Next, Outcome, Port, Silent, To};
 use super::disk::Queue;
-use super::lease::{Lease, Leases, TABLE};
+use super::lease::{self, Lease, Leases, TABLE};
 use super::probe::Probes;
 use super::rival;
-use super::wire::{self, Reply, ReplyKind};
+use super::wire::{self, Kind, Reply, ReplyKind};
 use crate::config::{Config, Mode};
 use crate::ipxe;
-use crate::ledger::{Handed, Ledger};
-use crate::model::{Event, Facts, Interface, Mac, Why};
+use crate::ledger::{Handed, Leased, Ledger};
+use crate::model::{Event, Facts, Interface, Mac, Stage, State, Why};
 use crate::store::{self, Store};
 
 /// Datagrams read from one door before the others get their turn.
@@ -173,6 +173,16 @@ impl Dhcp {
             lease.ends = shown(lease.ends);
         }
         all
+    }
+
+    /// Tells the ledger where machines are that were given an address before this start: without
+    /// that, any host could say to be any of them.
+    pub fn remember(&self) {
+        let now = self.book.clock.now(uptime());
+        let current = |l: &Lease| l.state == lease::State::Bound && l.ends > now;
+        for Lease { mac, address, .. } in self.lock().list().into_iter().filter(current) {
+            self.ledger.leased(mac, Leased { address, relay: None, uuid: None });
+        }
     }
 
     /// Takes over the pools and reservations of the configuration now in force.
@@ -339,12 +349,20 @@ struct Waiting {
     events: Vec<Event>,
     handed: Option<Option<Handed>>,
     refused: Option<Silent>,
+    leased: Option<Leased>,
     boots: bool,
     booting: bool,
 }
 
 impl Waiting {
-    fn new(door: usize, from: SocketAddrV4, facts: Facts, events: Vec<Event>, a: Answer) -> Self {
+    fn new(
+        door: usize,
+        from: SocketAddrV4,
+        facts: Facts,
+        events: Vec<Event>,
+        full: bool,
+        a: Answer,
+    ) -> Self {
         let to = match a.to {
             To::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
             To::Address(address) => address,
@@ -355,8 +373,16 @@ impl Waiting {
             _ => None,
         };
         let (ours, bytes) = (a.reply.siaddr, wire::write(&a.reply));
+        // What we gave counts; where the addresses are another's to give, what the client has.
+        let its = if full { a.reply.yiaddr } else { a.reply.ciaddr };
+        let settled = a.reply.kind == ReplyKind::Ack && !its.is_unspecified();
+        // The request's own, which the reply repeats, and not what is known of the machine.
+        let said = || a.reply.options.iter().find(|(c, _)| *c == wire::code::UUID);
+        let uuid = || said().and_then(|(_, value)| decide::uuid(value));
+        let relay = relay(a.reply.giaddr);
+        let leased = settled.then(|| Leased { address: its, relay, uuid: uuid() });
         let (handed, boots, booting) = (a.handed, a.boots, a.booting);
-        Waiting { door, to, ours, bytes, facts, events, handed, refused, boots, booting }
+        Waiting { door, to, ours, bytes, facts, events, handed, refused, leased, boots, booting }
     }
 }
 
@@ -404,6 +430,7 @@ fn round(
 ) {
     let config = dhcp.config.load_full();
     let mut buffer = [0; DATAGRAM];
+    let full = config.dhcp.mode == Mode::Full;
     // Boxed: a few hundred of them would be moved about in blocks that malloc takes its time over.
     let (mut acks, mut rest) = (Vec::new(), Vec::new());
     let mut decide = |leases: &mut Leases, door: usize, from, to, bytes: &[u8]| {
@@ -420,7 +447,7 @@ fn round(
             match result {
                 Ok(answer) => {
                     let list = if promises(&answer.reply) { &mut acks } else { &mut rest };
-                    list.push(Box::new(Waiting::new(door, from, facts, events, *answer)));
+                    list.push(Box::new(Waiting::new(door, from, facts, events, full, *answer)));
                 }
                 Err(why) => silent(dhcp, bound, door, &facts, events, &why),
             }
@@ -491,10 +518,24 @@ fn one(
         has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
         handed: known.as_ref().and_then(|(_, handed)| handed.as_ref()),
         known: known.as_ref().map(|(facts, _)| facts),
+        assigned: dhcp.ledger.life(request.mac).is_some_and(|l| l.state != State::Discovered),
         now,
         lease_now: dhcp.book.clock.now(uptime()),
     };
-    Some(decide::decide(config, leases, &request, &here))
+    let outcome = decide::decide(config, leases, &request, &here);
+    if let (Err(Silent::SiteServer(Kind::Request)), Some(address)) =
+        (&outcome.result, request.requested)
+    {
+        // By broadcast: every server hears whose offer it takes, and of which address.
+        let uuid = request.uuid.as_deref().and_then(decide::uuid);
+        let relay = relay(request.giaddr);
+        dhcp.ledger.leased(request.mac, Leased { address, relay, uuid });
+    }
+    Some(outcome)
+}
+
+fn relay(giaddr: Ipv4Addr) -> Option<Ipv4Addr> {
+    Some(giaddr).filter(|a| !a.is_unspecified())
 }
 
 /// Asks whether somebody sits at an address that is offered for the first time; true if the offer
@@ -591,8 +632,10 @@ fn silent(
     why: &Silent,
 ) {
     let (mac, now) = (facts.mac, Timestamp::now());
-    // In proxy mode every desktop of the network is heard; that is no timeline's matter.
-    if !why.is_everyday() {
+    // In proxy mode every desktop of the network is heard; that is no timeline's matter. Whose offer
+    // a machine took that boots is.
+    let boots = || events.iter().any(|e| e.stage != Stage::System);
+    if !why.is_everyday() || (matches!(why, Silent::SiteServer(Kind::Request)) && boots()) {
         for event in events {
             dhcp.ledger.record(mac, event, now);
         }
@@ -610,10 +653,13 @@ fn silent(
 /// Remembers, logs and sends one reply.
 fn tell(dhcp: &Dhcp, door: &Door, w: Box<Waiting>) {
     let now = Timestamp::now();
-    let Waiting { facts, events, handed, refused, .. } = *w;
+    let Waiting { facts, events, handed, refused, leased, .. } = *w;
     let mac = facts.mac;
     // Known before the reply leaves: the machine's next word may be quicker than we are.
     dhcp.ledger.exchanged(facts, handed, events, now);
+    if let Some(leased) = leased {
+        dhcp.ledger.leased(mac, leased);
+    }
     let sent = send(door, &w.bytes, w.to, w.ours);
     if let Some(why) = &refused {
         dhcp.ledger.refused("dhcp", Some(mac), why, now);

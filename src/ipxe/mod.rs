@@ -219,6 +219,8 @@ mod tests {
             hostname: None,
             loader: Some("own.efi".into()),
             vars: Default::default(),
+            secrets: Default::default(),
+            power: Default::default(),
         };
         assert_eq!(loader_for(&config, x64, Some(&machine)), "own.efi");
     }

@@ -943,6 +943,12 @@ impl Mirrors {
         Some(this.progress())
     }
 
+    /// Files in the cache, and the bytes of the disk that they take.
+    pub fn kept(&self) -> (usize, u64) {
+        let evict = lock(&self.keeper.evict);
+        (evict.len(), evict.total())
+    }
+
     /// Each mirror's URLs and the bytes a second that they deliver.
     pub fn standing(&self) -> Vec<(String, Vec<UrlRate>)> {
         let houses = lock(&self.houses);

@@ -107,12 +107,16 @@ pub enum Seen<'a> {
     Aborted {
         code: u16,
         message: &'a str,
+        acknowledged: u64,
+        bytes: u64,
+        took: Duration,
     },
     /// The client fell silent. `error` is the last failure of a send to it.
     TimedOut {
         acknowledged: u64,
         bytes: u64,
         error: Option<&'a io::Error>,
+        took: Duration,
     },
     /// The same port asked for something else.
     Replaced,
@@ -120,6 +124,20 @@ pub enum Seen<'a> {
     Evicted,
     /// The content could not be read to its end.
     Broken(&'a io::Error),
+}
+
+impl Seen<'_> {
+    /// How far the content came: bytes that have arrived, all of them, and the time; `None` where
+    /// it never began, or its end is not for certain.
+    pub fn sent(&self) -> Option<(u64, u64, Duration)> {
+        match *self {
+            Seen::Done { bytes, took, .. } => Some((bytes, bytes, took)),
+            // Who says that it wants no more when it has all is through.
+            Seen::Aborted { acknowledged, bytes, took, .. }
+            | Seen::TimedOut { acknowledged, bytes, took, .. } => Some((acknowledged, bytes, took)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Seen<'_> {
@@ -137,8 +155,10 @@ impl fmt::Display for Seen<'_> {
             }
             Seen::Probed { bytes } => write!(f, "wanted the size only, {bytes} bytes"),
             Seen::Refused(why) => write!(f, "refused: {why}"),
-            Seen::Aborted { code, message } => write!(f, "the client ended it: {code} {message}"),
-            Seen::TimedOut { acknowledged, bytes, error } => {
+            Seen::Aborted { code, message, .. } => {
+                write!(f, "the client ended it: {code} {message}")
+            }
+            Seen::TimedOut { acknowledged, bytes, error, .. } => {
                 write!(f, "the client fell silent after {acknowledged} of {bytes} bytes")?;
                 error.map_or(Ok(()), |e| write!(f, " (sending to it failed: {e})"))
             }

@@ -351,7 +351,7 @@ impl Server {
                 Err(why) => why,
             },
             (_, Ok(Packet::Error { code, message })) => match self.desk.end(key) {
-                Some(entry) => return self.given_up(&entry, code, &message),
+                Some(entry) => return self.given_up(&entry, code, &message, now),
                 None => Why::StrayError(code, message),
             },
             (_, Err(why)) => why,
@@ -435,6 +435,7 @@ impl Server {
                         acknowledged: entry.transfer.acknowledged(),
                         bytes,
                         error: entry.job.failed.as_ref(),
+                        took: entry.took(now),
                     },
                 };
                 self.over(&entry, &seen);
@@ -442,11 +443,12 @@ impl Server {
         }
     }
 
-    fn given_up(&mut self, entry: &Entry<Job>, code: u16, message: &str) {
+    fn given_up(&mut self, entry: &Entry<Job>, code: u16, message: &str, now: Instant) {
         let seen = if entry.transfer.probe() {
             Seen::Probed { bytes: entry.transfer.bytes() }
         } else {
-            Seen::Aborted { code, message }
+            let (acknowledged, bytes) = (entry.transfer.acknowledged(), entry.transfer.bytes());
+            Seen::Aborted { code, message, acknowledged, bytes, took: entry.took(now) }
         };
         self.over(entry, &seen);
     }

@@ -236,6 +236,10 @@ mod tests {
             answers: Vec::new(),
             console: None,
             vars: serde_json::Map::new(),
+            secrets: Default::default(),
+            kind: Default::default(),
+            timeout: None,
+            attempts: None,
             at: String::new(),
         };
         let learned = [file("x.deb"), file("linux"), file("x.deb")];
