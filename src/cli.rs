@@ -6,11 +6,18 @@
 mod ask;
 mod cache;
 mod catalog;
+mod door;
+mod events;
 mod explain;
 mod hash;
+mod machine;
 mod manual;
 mod output;
 mod rehearse;
+mod replay;
+mod status;
+mod token;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +27,6 @@ use std::sync::LazyLock;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::app;
-use crate::model::Mac;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +39,8 @@ Examples:
       What this machine would be sent, step by step, and why.
   pilotlight catalog
       What can be booted straight from public mirrors, and the lines that do.
+  pilotlight machine list
+      The machines, their states, and how far those are that install.
   pilotlight timeline
       Who booted, and how far they got.
 
@@ -81,14 +89,26 @@ enum Command {
     Explain(explain::Explain),
     /// Show what can be booted straight from public mirrors
     Catalog(catalog::Catalog),
+    /// Show how the server is, at a glance
+    Status(status::Status),
+    /// Show machines, assign and reinstall them, switch them on and off
+    Machine(machine::Machine),
+    /// Tell where a machine's boot stopped, and what that is likely due to
+    Diagnose(machine::Diagnose),
+    /// Show what happens, as it happens
+    Events(events::Events),
     /// Show who has which address
     Leases(Look),
     /// Show the newest boot of each machine, or of one, step by step
     Timeline(Timeline),
+    /// Play a captured boot back: what we would have said, and where it stopped
+    Replay(replay::Replay),
     /// Pretend to be many machines that boot from a running server, and show how they fared
     Rehearse(rehearse::Rehearse),
     /// Show, check, pin, fill and empty what is kept of public mirrors
     Cache(cache::Cache),
+    /// Make, list and revoke the tokens of the admin door
+    Token(token::Token),
     /// Make the crypt(3) hash of a password, for answer files
     HashPassword(hash::HashPassword),
     /// Print the completions of a shell
@@ -175,9 +195,8 @@ Examples:
   pilotlight leases --json | jq -r '.[].address'
   pilotlight leases --server 127.0.0.1:8068")]
 struct Look {
-    /// The admin door of the server that runs: [http] admin
-    #[arg(long, default_value = "127.0.0.1:8067", value_name = "ADDRESS:PORT")]
-    server: String,
+    #[command(flatten)]
+    server: door::Server,
     /// For programs: JSON
     #[arg(long)]
     json: bool,
@@ -187,13 +206,15 @@ struct Look {
 #[command(after_help = "\
 Examples:
   pilotlight timeline
+  pilotlight timeline web1
   pilotlight timeline 52:54:00:12:34:56
   pilotlight timeline --json | jq '.[] | {mac, stage: .timeline[-1].stage}'
 
 Times are seconds since the first step of that boot.")]
 struct Timeline {
-    /// One machine; without it all of them
-    mac: Option<Mac>,
+    /// One machine, by name or MAC; without it all of them
+    #[arg(value_parser = door::who)]
+    machine: Option<String>,
     #[command(flatten)]
     look: Look,
 }
@@ -209,8 +230,14 @@ pub fn main() -> ExitCode {
         },
         Command::Explain(explain) => explain::run(&explain),
         Command::Catalog(catalog) => catalog::run(&catalog),
+        Command::Status(status) => status::run(&status),
+        Command::Machine(machine) => machine::run(&machine),
+        Command::Diagnose(diagnose) => machine::diagnose(&diagnose),
+        Command::Events(events) => events::run(&events),
+        Command::Token(token) => token::run(&token),
         Command::Leases(look) => ask::leases(&look.server, look.json),
-        Command::Timeline(t) => ask::timeline(&t.look.server, t.mac, t.look.json),
+        Command::Timeline(t) => ask::timeline(&t.look.server, t.machine.as_deref(), t.look.json),
+        Command::Replay(replay) => replay::run(&replay),
         Command::Rehearse(rehearse) => match rehearse::run(&rehearse) {
             Ok(code) => return code,
             Err(why) => Err(why),

@@ -1,66 +1,27 @@
 //! What a running server is asked by its admin door, and how the answers are shown.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::door::{self, Server, TEXT, part};
 use super::output::{self, COLUMNS};
 use crate::app::count;
-use crate::model::Mac;
 use crate::model::event::plain;
 
 /// A line below the head of a table and no other: a timeline of twenty entries stays on one screen.
 const HEAD_LINE: &str = "     ─             ";
-/// More than 20,000 machines with full timelines.
-const LIMIT: u64 = 512 * 1024 * 1024;
-/// Characters of one text that is shown: machines' makers write what they like.
-const TEXT: usize = 300;
 
 /// What the server's admin door says at `path`.
 pub(super) fn get(server: &str, path: &str) -> anyhow::Result<Value> {
-    answer(server, agent().get(format!("http://{server}{path}")).call())
+    door::at(server)?.get(path)
 }
 
-/// What it says to an order. The header is what tells us from a web page.
+/// What it says to an order.
 pub(super) fn post(server: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-    let request = agent().post(format!("http://{server}{path}")).header("pilotlight", "cache");
-    answer(server, request.send(body.to_string()))
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(30)))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into()
-}
-
-fn answer(
-    server: &str,
-    response: Result<http::Response<ureq::Body>, ureq::Error>,
-) -> anyhow::Result<Value> {
-    let mut response = response.with_context(|| {
-        format!(
-            "no server answers at {server}: start one by `pilotlight serve`, or name the address \
-             of its [http] admin by --server"
-        )
-    })?;
-    let text = response.body_mut().with_config().limit(LIMIT).read_to_string()?;
-    if !response.status().is_success() {
-        bail!("{server} says: {}", plain(text.trim(), TEXT));
-    }
-    if text.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&text).ok().with_context(|| {
-        format!("what answers at {server} is no pilotlight: --server names its [http] admin")
-    })
+    door::at(server)?.post(path, body)
 }
 
 /// A table whose first `fixed` columns are never broken, and that fits the terminal, or paper.
@@ -83,29 +44,30 @@ pub fn lines(table: &Table) -> String {
     table.lines().map(|l| l.trim_end().to_string() + "\n").collect()
 }
 
-fn text(v: &Value, key: &str) -> String {
+pub(super) fn text(v: &Value, key: &str) -> String {
     plain(v.get(key).and_then(Value::as_str).unwrap_or_default(), TEXT)
 }
 
-fn list(v: &Value) -> &[Value] {
+pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// `pilotlight leases`
-pub fn leases(server: &str, json: bool) -> anyhow::Result<()> {
-    let all = get(server, "/api/leases")?;
+pub fn leases(server: &Server, json: bool) -> anyhow::Result<()> {
+    let door = server.open()?;
+    let all = door.get("/api/v1/leases")?;
     let said = match json {
         true => all.to_string(),
         false => {
             let now = Timestamp::now();
-            leases_table(list(&all), now) + &alarms(list(&get(server, "/api/alarms")?), now)
+            leases_table(list(&all), now) + &alarms(list(&door.get("/api/v1/alarms")?), now)
         }
     };
     Ok(output::print(&said)?)
 }
 
 /// What a person has to look at: another DHCP server, an address that somebody else uses.
-fn alarms(all: &[Value], now: Timestamp) -> String {
+pub(super) fn alarms(all: &[Value], now: Timestamp) -> String {
     let line = |a: &Value| {
         let last = text(a, "last").parse().map(|then| until(then, now)).unwrap_or_default();
         let times = a.get("times").and_then(Value::as_u64).unwrap_or_default();
@@ -134,7 +96,7 @@ fn leases_table(all: &[Value], now: Timestamp) -> String {
 }
 
 /// How far off a time is, in words.
-fn until(then: Timestamp, now: Timestamp) -> String {
+pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
     let seconds = then.duration_since(now).as_secs();
     let n = seconds.unsigned_abs();
     let span = match n {
@@ -150,31 +112,35 @@ fn until(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// `pilotlight timeline [MAC]`
-pub fn timeline(server: &str, mac: Option<Mac>, json: bool) -> anyhow::Result<()> {
-    let machines = match mac {
-        Some(mac) => Value::Array(vec![get(server, &format!("/api/machines/{mac}"))?]),
-        None => get(server, "/api/machines")?,
+/// `pilotlight timeline [MACHINE]`
+pub fn timeline(server: &Server, who: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let door = server.open()?;
+    let mut machines = match who {
+        Some(who) => vec![door.get(&format!("/api/v1/machines/{}", part(who)))?],
+        None => list(&door.get("/api/v1/machines?timeline=true")?).to_vec(),
     };
+    // Those that are declared, and have not asked yet, have none.
+    machines.retain(|m| m.get("timeline").is_some_and(|t| !list(t).is_empty()));
     let said = match json {
-        true => machines.to_string(),
-        false => timelines(list(&machines), Timestamp::now()),
+        true => Value::Array(machines).to_string(),
+        false => timelines(&machines, who, Timestamp::now()),
     };
     Ok(output::print(&said)?)
 }
 
-fn timelines(machines: &[Value], now: Timestamp) -> String {
+fn timelines(machines: &[Value], asked: Option<&str>, now: Timestamp) -> String {
     if machines.is_empty() {
-        return "No machine has asked yet: switch one on, and boot it from the network.".into();
+        return match asked {
+            Some(who) => format!("{who} has not asked yet: boot it from the network."),
+            None => "No machine has asked yet: switch one on, and boot it from the network.".into(),
+        };
     }
     let all: Vec<String> = machines.iter().map(|m| of_machine(m, now)).collect();
     all.join("\n")
 }
 
 fn of_machine(machine: &Value, now: Timestamp) -> String {
-    let entries = machine.get("timeline").map(list).unwrap_or_default();
-    let at = |e: &Value| text(e, "at").parse::<Timestamp>().ok();
-    let first = entries.first().and_then(at);
+    let first = machine.get("timeline").map(list).unwrap_or_default().first().and_then(at);
     let name = Some(text(machine, "name"));
     let facts = machine.get("facts").unwrap_or(&Value::Null);
     let about = ["manufacturer", "product", "arch"].map(|k| Some(text(facts, k)));
@@ -186,10 +152,18 @@ fn of_machine(machine: &Value, now: Timestamp) -> String {
         .flatten()
         .filter(|t| !t.is_empty())
         .collect();
-    let mut said = output::wrap(&format!("{}  ", text(machine, "mac")), &about.join(", "));
-    if entries.is_empty() {
-        return said;
-    }
+    let said = output::wrap(&format!("{}  ", text(machine, "mac")), &about.join(", "));
+    said + &entries(machine)
+}
+
+fn at(e: &Value) -> Option<Timestamp> {
+    text(e, "at").parse().ok()
+}
+
+/// The timeline itself, in seconds since its first entry.
+pub(super) fn entries(machine: &Value) -> String {
+    let entries = machine.get("timeline").map(list).unwrap_or_default();
+    let Some(first) = entries.first().map(at) else { return String::new() };
     let mut table = table(&["s", "stage", "what"], 2);
     for e in entries {
         let since = match (first, at(e)) {
@@ -202,8 +176,7 @@ fn of_machine(machine: &Value, now: Timestamp) -> String {
     if let Some(seconds) = table.column_mut(0) {
         seconds.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
-    let _ = write!(said, "{}", lines(&table));
-    said
+    lines(&table)
 }
 
 #[cfg(test)]

@@ -269,7 +269,7 @@ fn files_of(config: &Config, profile: &Profile) -> anyhow::Result<Vec<Asked>> {
     match store(config)? {
         Some(store) => Ok(order::wanted(profile, &order::learned(&*store, &profile.name)?)),
         None => {
-            let path = format!("/api/cache/profile/{}", profile.name);
+            let path = format!("/api/v1/cache/profile/{}", profile.name);
             let server = door(config, None)?;
             let names = ask::get(&server, &path).map_err(|why| silent(&server, why))?;
             let names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -298,7 +298,7 @@ fn held<'a>(shelf: &'a Shelf, config: &Config, file: &Asked) -> Vec<&'a Listed> 
 /// A server that runs counts anew; where none does there is nobody to be told.
 fn told(config: &Config) {
     if let Some(at) = config.http.admin {
-        let _ = ask::post(&at.to_string(), "/api/cache/recount", &Value::Null);
+        let _ = ask::post(&at.to_string(), "/api/v1/cache/recount", &Value::Null);
     }
 }
 

@@ -19,7 +19,7 @@ use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
 use self::show::{Field, Step};
-use super::{ConfigFile, output, remind};
+use super::{ConfigFile, door, output, remind};
 use crate::boot::{Ask, Urls};
 use crate::config::{Config, Mode};
 use crate::dhcp::decide::{self, Answer, Here, Next, Port, To};
@@ -34,6 +34,7 @@ use crate::{app, http, tls};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  pilotlight explain web1 --config pilotlight.toml
   pilotlight explain 52:54:00:12:34:56 --arch bios
   pilotlight explain 52:54:00:12:34:56 --arch uefi-x64-http --config pilotlight.toml
   pilotlight explain 52:54:00:12:34:56 --arch bios --ipxe http
@@ -42,10 +43,13 @@ Examples:
       Its requests come by the relay 10.7.0.1.
   pilotlight explain 52:54:00:12:34:56 --arch 11 --serial CZ1234567 --json
 
-Nothing is sent and nothing is changed; answer files are named and not shown.")]
+Nothing is sent and nothing is changed; answer files are named and not shown. It tells of a machine
+that nothing has happened to: what became of one the running server knows, by `pilotlight machine
+show`.")]
 pub struct Explain {
-    /// The machine's MAC address
-    mac: Mac,
+    /// The machine, by its MAC or by its name in the configuration
+    #[arg(value_parser = door::who)]
+    machine: String,
     /// Its firmware: a name, or its number in DHCP option 93
     #[arg(long, default_value = "uefi-x64", value_name = "FIRMWARE", value_parser = firmware,
         long_help = "Its firmware: a name, or its number in DHCP option 93. The names: bios, \
@@ -103,13 +107,15 @@ pub fn run(explain: &Explain) -> anyhow::Result<()> {
         tls: explain.tls,
         ..app::Options::default()
     })?;
-    let tale = Tale::new(explain, config).tell();
+    let mac = who::mac(&config, &explain.machine)?;
+    let tale = Tale::new(explain, mac, config).tell();
     Ok(output::print(&if explain.json { show::json(&tale) } else { show::text(&tale) })?)
 }
 
 /// A machine's boot, as it goes on.
 struct Tale<'a> {
     explain: &'a Explain,
+    mac: Mac,
     config: Arc<Config>,
     server: Ipv4Net,
     /// Why `server` is that address.
@@ -124,13 +130,14 @@ struct Tale<'a> {
 }
 
 impl<'a> Tale<'a> {
-    fn new(explain: &'a Explain, config: Config) -> Tale<'a> {
+    fn new(explain: &'a Explain, mac: Mac, config: Config) -> Tale<'a> {
         let (server, server_said) = ours(explain, &config);
         let (trust, trust_to_come) = trust(&config);
         let mut leases = Leases::default();
         leases.configure(&config);
         Tale {
             explain,
+            mac,
             config: Arc::new(config),
             server,
             server_said,
@@ -146,7 +153,7 @@ impl<'a> Tale<'a> {
     fn tell(mut self) -> show::Tale {
         let about = self.about();
         self.boot();
-        show::Tale { mac: self.explain.mac, arch: self.explain.arch, about, steps: self.steps }
+        show::Tale { mac: self.mac, arch: self.explain.arch, about, steps: self.steps }
     }
 
     fn about(&self) -> Vec<String> {
@@ -239,7 +246,7 @@ impl<'a> Tale<'a> {
         let unset = Ipv4Addr::UNSPECIFIED;
         Request {
             kind: Kind::Discover,
-            mac: self.explain.mac,
+            mac: self.mac,
             xid: 1,
             secs: 0,
             flags: 0x8000,
@@ -280,7 +287,7 @@ impl<'a> Tale<'a> {
         Facts {
             uuid: self.explain.uuid.clone(),
             arch: Some(self.explain.arch.arch),
-            ..Facts::of(self.explain.mac)
+            ..Facts::of(self.mac)
         }
     }
 
@@ -296,6 +303,7 @@ impl<'a> Tale<'a> {
             has_loader: &|name| ipxe::get(&config.ipxe, name).is_ok(),
             handed: self.handed.as_ref(),
             known: Some(&known),
+            assigned: false,
             now: Timestamp::now(),
             lease_now: Timestamp::now(),
         };
@@ -496,7 +504,7 @@ impl<'a> Tale<'a> {
     fn entry(&mut self, title: String) {
         self.step(title);
         let base = self.config.base(self.server.addr());
-        let script = format!("{base}/boot/{}.ipxe", self.explain.mac.hexhyp());
+        let script = format!("{base}/boot/{}.ipxe", self.mac.hexhyp());
         self.field("goes on to", script);
         self.say(
             "A few lines that try again until we answer, and send along what the machine knows of \
@@ -523,12 +531,14 @@ impl<'a> Tale<'a> {
             ));
             return;
         };
-        match &made.why {
-            Some(why) => self.say(format!("Decided: {} ({}: {why}).", made.said, why.name())),
-            None => self.say(format!("Decided: {}.", made.said)),
-        }
         let config = self.config.clone();
-        if let Some(profile) = made.profile.as_deref().and_then(|name| config.profile(name)) {
+        let profile = made.profile.as_deref().and_then(|name| config.profile(name));
+        match (&made.why, profile) {
+            (Some(why), _) => self.say(format!("Decided: {} ({}: {why}).", made.said, why.name())),
+            (None, Some(profile)) => self.say(words::life(&config.life, profile)),
+            (None, None) => self.say(format!("Decided: {}.", made.said)),
+        }
+        if let Some(profile) = profile {
             self.say(format!("Profile {} is declared at {}.", profile.name, profile.at));
             self.field("kernel", urls.source(&profile.kernel));
             for source in &profile.initrds {
@@ -540,18 +550,25 @@ impl<'a> Tale<'a> {
             for answer in &profile.answers {
                 self.field(&format!("answer {}", answer.name), urls.answer(&answer.name));
             }
-            self.field("report", urls.report());
+            self.field("report", of_report(&urls.report()));
             self.say(format!(
                 "{TOKEN} stands for the 32 random digits of each boot. Answers are not shown here."
             ));
         }
         if let Some(step) = self.steps.last_mut() {
-            step.script = Some(made.script);
+            step.script = Some(of_report(&made.script));
         }
     }
 }
 
 const TOKEN: &str = "TOKEN";
+
+/// The word in the address of the report is made of the token; one that was made of [`TOKEN`] would
+/// look like a real one.
+fn of_report(text: &str) -> String {
+    text.replace(&crate::model::token::report(TOKEN), "REPORT")
+}
+
 /// TEST-NET-1 (RFC 5737): an address of the site's DHCP server, which we do not know.
 const SITE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 

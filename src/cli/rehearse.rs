@@ -348,7 +348,7 @@ fn table(outcome: &Outcome, left: u64) -> String {
         out += &output::wrap(&format!("{times} × {}: ", stage.word()), why);
     }
     if tally.failed > 0 {
-        out += "\nThe server says why, and how often, on its own machine:\n  curl -s http://127.0.0.1:8067/api/refusals\n";
+        out += "\nThe server says why, and how often, on its own machine:\n  curl -s http://127.0.0.1:8067/api/v1/refusals\n";
     }
     out
 }

@@ -144,7 +144,7 @@ impl By {
 }
 
 fn path(profile: &str) -> String {
-    format!("/api/cache/fetch/{profile}")
+    format!("/api/v1/cache/fetch/{profile}")
 }
 
 pub fn run(fetch: &Fetch) -> anyhow::Result<ExitCode> {

@@ -2,13 +2,42 @@
 
 use std::cmp::Reverse;
 
+use anyhow::{Context, bail};
+
 use crate::app::count;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::model::event::plain;
 use crate::model::{Facts, Mac, Machine, Match, machine};
 
 /// Hex digits out of 12 that two addresses share before one is likely meant for the other: a slip
 /// of the hand, or two digits turned round.
 const NEAR: usize = 10;
+
+/// The MAC that is meant: as it is written, or that of the `[[machine]]` of this name.
+///
+/// # Errors
+/// Where there is no such machine, or it is not declared by one MAC.
+pub fn mac(config: &Config, who: &str) -> anyhow::Result<Mac> {
+    if let Ok(mac) = who.parse() {
+        return Ok(mac);
+    }
+    let Some(m) = config.machines.iter().find(|m| m.name == who) else {
+        let near = config::nearest(who, config.machines.iter().map(|m| m.name.as_str()));
+        let near = near.map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        bail!(
+            "no [[machine]] of the configuration is called {:?}: {near}Give its MAC; one that was \
+             named by `machine assign` is shown by `pilotlight machine show`",
+            plain(who, 80)
+        );
+    };
+    m.mac().with_context(|| {
+        format!(
+            "[[machine]] {who} at {} is not declared by one MAC: give that, and what it is \
+             recognised by (--uuid, --serial, --vendor)",
+            config.place(&format!("machine/{who}"))
+        )
+    })
+}
 
 pub fn tell(config: &Config, facts: &Facts) -> Vec<String> {
     let place = |m: &Machine| config.place(&format!("machine/{}", m.name));

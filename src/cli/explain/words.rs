@@ -1,9 +1,37 @@
-//! DHCP options as a person reads them.
+//! DHCP options, and what a profile means for a machine, as a person reads them.
 
 use std::net::Ipv4Addr;
 
+use humantime::format_duration;
+
 use super::show::Field;
+use crate::app::count;
+use crate::config::Life;
 use crate::dhcp::wire::{code, ipxe};
+use crate::model::Profile;
+use crate::model::profile::Kind;
+
+/// What becomes of a machine that is given this profile.
+pub fn life(life: &Life, profile: &Profile) -> String {
+    let name = &profile.name;
+    match profile.kind {
+        Kind::Live => format!("Decided: boots profile {name}, at each start."),
+        Kind::Install => {
+            let attempts = u64::from(profile.attempts.unwrap_or(life.attempts));
+            format!(
+                "Decided: installs profile {name} once, and boots its own disk as soon as that \
+                 has reported. Without a report after {} an attempt has failed; after {} it is \
+                 held, with {}.",
+                format_duration(profile.timeout.unwrap_or(life.timeout)),
+                count(attempts, "failed attempt"),
+                match &life.rescue {
+                    Some(rescue) if life.held_rescue => format!("the profile {rescue}"),
+                    _ => "a message on its screen".into(),
+                }
+            )
+        }
+    }
+}
 
 /// An option by name; iPXE's own by what is in it. `trust_to_come`: the fingerprints are a stand-in.
 pub fn option(number: u8, value: &[u8], trust_to_come: bool) -> Vec<Field> {
