@@ -569,22 +569,22 @@ fn a_running_server_fetches_and_hears_of_the_rest() {
     let server = Server::start(&lab);
 
     // The door itself.
-    let url = "/api/cache/fetch/d12";
+    let url = "/api/v1/cache/fetch/d12";
     let header = ["-H", "pilotlight: cache"];
     let post = |path: &str, body: &str| curl(path, &[&header[..], &["-d", body]].concat());
     let (code, said) = curl(url, &["-d", ""]);
     assert_eq!(code, 403, "a web page could have sent it");
-    assert!(said.contains("wants the request header `pilotlight: cache`"), "{said}");
-    assert_eq!(curl(url, &["-X", "PUT"]).0, 405);
+    assert!(said.contains("carries the header `pilotlight: 1`"), "{said}");
+    assert_eq!(curl(url, &[&header[..], &["-X", "PUT"]].concat()).0, 405);
     assert_eq!(curl(url, &[]).0, 404, "nothing was ordered");
-    assert_eq!(post("/api/cache/fetch/nobody", "").0, 404);
+    assert_eq!(post("/api/v1/cache/fetch/nobody", "").0, 404);
     for bad in ["no list", "[1]", "[\"deb\"]", "[\"deb/../x\"]"] {
         assert_eq!(post(url, bad).0, 400, "{bad}");
     }
-    assert_eq!(curl("/api/cache/recount", &["-d", ""]).0, 403);
-    assert_eq!(post("/api/cache/recount", "").0, 204);
+    assert_eq!(curl("/api/v1/cache/recount", &["-d", ""]).0, 403);
+    assert_eq!(post("/api/v1/cache/recount", "").0, 204);
     assert_eq!(lab.upstream.asked(), []);
-    let (_, files) = curl("/api/cache/profile/d12", &[]);
+    let (_, files) = curl("/api/v1/cache/profile/d12", &[]);
     assert_eq!(files, "[\"deb/linux\",\"deb/initrd.gz\"]");
 
     // While it goes on its state can be seen, and a second order joins it.

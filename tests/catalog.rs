@@ -210,7 +210,7 @@ fn the_examples_of_the_readme_get_along() {
         readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
     assert!(examples.len() >= 5, "{examples:#?}");
     let (config, _) = read(&examples.concat());
-    assert_eq!(config.profiles.len(), 2);
+    assert_eq!(config.profiles.len(), 3);
     assert_eq!(config.machines.len(), 1);
     assert_eq!((config.folders.len(), config.mirrors.len()), (1, 2));
 }

@@ -63,6 +63,8 @@ fn folder() -> tempfile::TempDir {
     put("key.pem", "no key\n");
     // Made for this test; its secret half is gone.
     put("archive.asc", &fs::read_to_string(home().join("archive.asc")).unwrap());
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(dir.path().join("life.toml"), open).unwrap();
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(dir.path().join("key.pem"), private).unwrap();
     dir
@@ -134,10 +136,13 @@ fn check_tells_all_of_it_and_changes_nothing() {
     };
     let before = listing();
     let mut differ = String::new();
-    for (name, code) in [("good", 0), ("full", 0), ("mirror", 0), ("bad", 1), ("nowhere", 1)] {
+    for (name, code) in
+        [("good", 0), ("full", 0), ("mirror", 0), ("bad", 1), ("nowhere", 1), ("life", 1)]
+    {
         let out = run(dir.path(), &format!("check --config {name}.toml"));
         assert_eq!(out.status.code(), Some(code), "{name}: {}", text(&out.stdout));
         assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+        assert!(!text(&out.stdout).contains("= \"SECRET\""), "{}", text(&out.stdout));
         differ += &golden(&format!("check-{name}"), dir.path(), &text(&out.stdout));
     }
     assert!(differ.is_empty(), "{differ}");
@@ -211,6 +216,7 @@ fn an_own_certificate_is_read() {
 #[test]
 fn explain_in_all_its_forms() {
     let dir = folder();
+    fs::write(dir.path().join("user.hash"), "$6$SECRET\n").unwrap();
     let mut differ = String::new();
     for (name, args) in [
         ("bios", format!("{MAC} --arch bios --config good.toml")),
@@ -227,6 +233,8 @@ fn explain_in_all_its_forms() {
         ("nearest", "52:54:00:12:34:57 --config good.toml --serial X".into()),
         ("mirror", format!("{MAC} --arch bios --config mirror.toml --tls")),
         ("disk", "02:00:00:00:00:01 --config good.toml --serial CZ1".into()),
+        ("once", format!("{MAC} --arch bios --config life.toml --ipxe http")),
+        ("live", "52:54:00:12:34:66 --arch bios --config life.toml --ipxe http".into()),
         ("stranger", "02:00:00:00:00:01 --arch bios --config good.toml".into()),
     ] {
         let out = run(dir.path(), &format!("explain {args}"));
@@ -341,7 +349,13 @@ fn wrong_words_are_told_and_end_with_2() {
         ("explain 52:54:00:12:34:56 --arch 1", &["no firmware of the table"]),
         ("explain 52:54:00:12:34:56 --ipxe tftp", &["possible values: http, https"]),
         ("explain 52:54:00:12:34:56 --via relay", &["--via <ADDRESS>"]),
-        ("timeline web1", &["is not a MAC address"]),
+        ("timeline 52:54:00:zz", &["is not a MAC address"]),
+        ("machine show 52:54:00:zz", &["is not a MAC address"]),
+        ("machine list --state fail", &["the states are discovered, assigned,"]),
+        ("machine power up web1", &["\"up\" is none of on, off, cycle, pxe"]),
+        ("machine reinstall", &["<MACHINE>..."]),
+        ("machine reinstall web1 --state failed", &["cannot be used with"]),
+        ("status --watch --json", &["cannot be used with"]),
         ("completions sh", &["bash"]),
         ("check --colour", &["--colour"]),
         ("serve", &["which network shall be served?"]),
@@ -352,6 +366,7 @@ fn wrong_words_are_told_and_end_with_2() {
         ("serve --interface nope0", &["there is no interface nope0 here"][..]),
         ("serve --interface lo --config bad2.toml", &["`pilotlight check --config bad2.toml`"]),
         ("explain 52:54:00:12:34:56 --config none.toml", &["none.toml", "`pilotlight check"]),
+        ("explain wbe1 --config good.toml", &["did you mean \"web1\"?", "machine show"]),
         ("catalog nextstep", &["nothing that is called \"nextstep\"", "`pilotlight catalog`"]),
         ("man serv", &["there is no command \"serv\"", "hash-password"]),
     ] {
@@ -431,10 +446,10 @@ fn timelines_and_leases_fit_80_columns() {
     let one = serde_json::to_string(&machines[0]).unwrap();
     let all = serde_json::to_string(&machines).unwrap();
     let at = door(vec![
-        ("/api/machines", 200, all.clone()),
-        ("/api/machines/52:54:00:12:34:56", 200, one),
-        ("/api/leases", 200, leases.to_string()),
-        ("/api/alarms", 200, alarms.to_string()),
+        ("/api/v1/machines?timeline=true", 200, all.clone()),
+        ("/api/v1/machines/52:54:00:12:34:56", 200, one),
+        ("/api/v1/leases", 200, leases.to_string()),
+        ("/api/v1/alarms", 200, alarms.to_string()),
     ]);
     let dir = tempfile::tempdir().unwrap();
     for args in ["timeline", "timeline 5254.0012.3456"] {
@@ -475,9 +490,9 @@ fn timelines_and_leases_fit_80_columns() {
 fn a_server_that_has_nothing_or_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let at = door(vec![
-        ("/api/machines", 200, "[]".into()),
-        ("/api/leases", 200, "[]".into()),
-        ("/api/alarms", 200, "[]".into()),
+        ("/api/v1/machines?timeline=true", 200, "[]".into()),
+        ("/api/v1/leases", 200, "[]".into()),
+        ("/api/v1/alarms", 200, "[]".into()),
     ]);
     let out = run(dir.path(), &format!("timeline --server {at}"));
     assert_eq!(
@@ -489,11 +504,21 @@ fn a_server_that_has_nothing_or_is_none() {
     let out = run(dir.path(), &format!("timeline {MAC} --server {at}"));
     refused(&out, 1, &["no such machine has been seen"]);
 
-    let at = door(vec![("/api/leases", 200, "<html>".into())]);
+    let at = door(vec![("/api/v1/leases", 200, "<html>".into())]);
     refused(&run(dir.path(), &format!("leases --server {at}")), 1, &["is no pilotlight"]);
     // A port that was just free, and that nobody listens on.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for command in ["leases", "timeline"] {
+    for command in [
+        "leases",
+        "timeline",
+        "status",
+        "status --watch",
+        "machine list",
+        "machine show web1",
+        "diagnose web1",
+        "events",
+        "token list",
+    ] {
         let out = run(dir.path(), &format!("{command} --server {free}"));
         refused(&out, 1, &["no server answers at", "`pilotlight serve`", "--server"]);
         assert_eq!(text(&out.stderr).lines().count(), 1);
@@ -555,9 +580,14 @@ fn completions_and_pages_know_every_command() {
         "check",
         "explain",
         "catalog",
+        "status",
+        "machine",
+        "diagnose",
+        "events",
         "leases",
         "timeline",
         "cache",
+        "token",
         "hash-password",
         "completions",
         "man",
@@ -601,8 +631,24 @@ fn help_teaches_by_example_in_80_columns() {
         "check",
         "explain",
         "catalog",
+        "status",
+        "machine",
+        "machine list",
+        "machine show",
+        "machine assign",
+        "machine reinstall",
+        "machine local",
+        "machine rescue",
+        "machine delete",
+        "machine power",
+        "diagnose",
+        "events",
         "leases",
         "timeline",
+        "token",
+        "token list",
+        "token make",
+        "token revoke",
         "cache",
         "cache list",
         "cache verify",

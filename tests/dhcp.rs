@@ -2,19 +2,22 @@
 
 #[path = "common/datagram.rs"]
 mod datagram;
+#[path = "common/fields.rs"]
+mod fields;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use datagram::{Datagram, Dice, OURS, ROM, ipxe, pxe};
+use datagram::{Datagram, Dice, MAC, OURS, ipxe, pxe};
+use fields::{Fields, ROM};
 use jiff::Timestamp;
-use pilotlight::config::{Config, Mode, Subnet};
+use pilotlight::config::{Config, Mode, Subnet, Unknown};
 use pilotlight::dhcp::decide::{self, Here, Outcome, Port, Silent, To};
 use pilotlight::dhcp::lease::Leases;
 use pilotlight::dhcp::wire::{self, ReplyKind, code};
 use pilotlight::ledger::Handed;
-use pilotlight::model::Why;
+use pilotlight::model::{Mac, Machine, Match, Why};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
@@ -41,6 +44,7 @@ struct Server {
     handed: Option<Handed>,
     trust: Vec<u8>,
     to: Option<Ipv4Addr>,
+    assigned: bool,
 }
 
 type Seen = (BTreeMap<u8, Vec<u8>>, Vec<u8>);
@@ -54,7 +58,7 @@ impl Server {
         }
         let mut leases = Leases::default();
         leases.configure(&config);
-        Server { config, leases, handed: None, trust: vec![], to: None }
+        Server { config, leases, handed: None, trust: vec![], to: None, assigned: false }
     }
 
     fn tls(mut self) -> Server {
@@ -74,6 +78,7 @@ impl Server {
             has_loader: &|name| !name.contains("ia32"),
             handed: self.handed.as_ref(),
             known: None,
+            assigned: self.assigned,
             now: Timestamp::from_second(at).unwrap(),
             lease_now: Timestamp::from_second(at).unwrap(),
         };
@@ -167,6 +172,47 @@ fn proxy_mode_adds_boot_information_and_nothing_else() {
     assert_eq!(s.silent(2, Port::Server, &Datagram::new(DISCOVER)), Silent::NotABootClient);
     assert_eq!(s.silent(2, Port::Server, &pxe(REQUEST, 7)).name(), "left-to-site-server");
     assert_eq!(s.silent(2, Port::Pxe, &pxe(DISCOVER, 7)).name(), "wrong-port");
+}
+
+#[test]
+fn unknown_machines_are_ignored_where_that_is_said() {
+    let ignoring = |mode| {
+        let mut s = Server::new(mode);
+        s.config.life.unknown = Unknown::Ignore;
+        s
+    };
+    let mut s = ignoring(Mode::Proxy);
+    for datagram in [pxe(DISCOVER, 0), pxe(DISCOVER, 1), ipxe(DISCOVER, 7, OURS)] {
+        let why = s.silent(0, Port::Server, &datagram);
+        assert_eq!((why.name(), why.is_everyday()), ("unknown-ignored", true));
+    }
+    assert_eq!(s.silent(0, Port::Pxe, &pxe(REQUEST, 7)), Silent::Ignored);
+    assert_eq!(s.silent(0, Port::Server, &Datagram::new(DISCOVER)), Silent::NotABootClient);
+    // A lease is everybody's, boot information is not.
+    let mut s = ignoring(Mode::Full);
+    let (options, bytes) = s.seen(0, Port::Server, &pxe(DISCOVER, 0));
+    assert!(!yiaddr(&bytes).is_unspecified() && file(&bytes).is_empty());
+    assert!(!options.contains_key(&code::BOOTFILE) && s.handed.is_none());
+    // One that is assigned is known, and so is one that is declared.
+    for mode in [Mode::Proxy, Mode::Full] {
+        let mut s = ignoring(mode);
+        s.assigned = true;
+        assert_eq!(file(&s.seen(0, Port::Server, &pxe(DISCOVER, 0)).1), "undionly.kpxe");
+        let mut s = ignoring(mode);
+        s.config.machines = vec![Machine {
+            name: "web1".into(),
+            matches: Match { mac: Some(Mac(MAC).into()), ..Match::default() },
+            profile: None,
+            address: None,
+            hostname: None,
+            loader: None,
+            vars: serde_json::Map::new(),
+            secrets: Default::default(),
+            power: Default::default(),
+        }]
+        .into();
+        assert_eq!(file(&s.seen(0, Port::Server, &pxe(DISCOVER, 0)).1), "undionly.kpxe");
+    }
 }
 
 #[test]
@@ -427,6 +473,7 @@ fn every_mutation_of_a_real_packet_is_answered_or_silent() {
             has_loader: &|_| true,
             handed: s.handed.as_ref(),
             known: None,
+            assigned: false,
             now: Timestamp::from_second(round as i64).unwrap(),
             lease_now: Timestamp::from_second(round as i64).unwrap(),
         };

@@ -3,12 +3,15 @@
 
 #[path = "common/datagram.rs"]
 mod datagram;
+#[path = "common/fields.rs"]
+mod fields;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use datagram::{Datagram, Dice, MAC, OURS, ROM, ipxe, pxe};
+use datagram::{Datagram, Dice, MAC, OURS, ipxe, pxe};
+use fields::{Fields, ROM};
 use jiff::Timestamp;
 use pilotlight::config::{Config, Mode, Subnet};
 use pilotlight::dhcp::decide::{self, Here, Port, Silent, To};
@@ -93,6 +96,7 @@ impl Server {
             has_loader: &|_| true,
             handed: None,
             known: None,
+            assigned: false,
             now,
             lease_now: now,
         };
@@ -626,6 +630,8 @@ fn a_reservation_is_the_address_in_every_row() {
             hostname: Some("one".into()),
             loader: None,
             vars: Default::default(),
+            secrets: Default::default(),
+            power: Default::default(),
         }]
         .into();
     });

@@ -226,7 +226,7 @@ impl Lab {
     /// Every lease that was acknowledged is in the server's list.
     fn all_there(&mut self) {
         self.runs += 1;
-        let url = "http://127.0.0.1:8067/api/leases";
+        let url = "http://127.0.0.1:8067/api/v1/leases";
         let out = self.there("curl").args(["-sS", "--max-time", "60", url]).output().unwrap();
         let all: Value = serde_json::from_slice(&out.stdout).expect("a list");
         let held: BTreeMap<String, String> = all

@@ -17,6 +17,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("media", 3),
     ("mirror", 3),
     ("tls", 3),
+    ("power", 3),
+    ("hook", 3),
     ("http", 4),
     ("rehearse", 4),
     ("app", 5),

@@ -31,6 +31,7 @@ name = "pub"
 dir = "pub"
 [[profile]]
 name = "web"
+kind = "live"
 kernel = "pub/linux"
 initrd = "pub/initrd"
 args = "inst.ks={{ answers.ks }}"
@@ -216,11 +217,11 @@ fn machines_boot_to_the_end_and_leave_nothing_behind() {
         assert!(ms("p50_ms") > 0.0 && ms("p50_ms") <= ms("p99_ms"), "{step}");
         assert!(ms("p99_ms") <= ms("max_ms") && ms("per_second") > 0.0, "{step}");
     }
-    let leases = lab.get("/api/leases");
+    let leases = lab.get("/api/v1/leases");
     let leases = leases.as_array().unwrap();
     assert_eq!(leases.len(), 48);
     assert!(leases.iter().all(|l| l["state"] == "released"), "{leases:?}");
-    let machines = lab.get("/api/machines");
+    let machines = lab.get("/api/v1/machines?timeline=true");
     assert!(!machines.to_string().contains("report"), "nothing was reported: {machines}");
 
     let few = ["--only", "tftp", "--machines", "5", "--file", "snponly.efi", "--json"];
@@ -255,7 +256,7 @@ fn by_https_and_as_the_configuration_declares_them() {
     assert_eq!(json["machines"], 2);
     assert!(steps.contains(&("answer".into(), 1, 0)), "{json}");
     assert!(json["notes"].to_string().contains("local disk"), "{json}");
-    let known = lab.get("/api/machines").to_string();
+    let known = lab.get("/api/v1/machines?timeline=true").to_string();
     assert!(known.contains("52:54:00:00:00:01") && known.contains("52:54:00:00:00:02"));
 
     let wrong = rehearse(&["--machines", "1", "--ca", &lab.path("ks.cfg")]);
@@ -324,6 +325,6 @@ fn ctrl_c_ends_it_with_the_table_so_far() {
     assert!(begun.elapsed() < Duration::from_secs(20), "it went on to its own end");
     assert!(out.status.success(), "{}", words(&out));
     assert!(words(&out).contains("none failed"), "{}", words(&out));
-    let leases = lab.get("/api/leases");
+    let leases = lab.get("/api/v1/leases");
     assert!(leases.as_array().unwrap().iter().all(|l| l["state"] == "released"), "{leases}");
 }

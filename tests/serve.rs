@@ -3,9 +3,12 @@
 
 #[path = "common/datagram.rs"]
 mod datagram;
+#[path = "common/fields.rs"]
+mod fields;
 #[path = "common/namespace.rs"]
 mod namespace;
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
@@ -14,7 +17,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use datagram::{Datagram, Dice, MAC, OURS, ROM, ipxe, pxe};
+use datagram::{Datagram, Dice, MAC, OURS, ipxe, pxe};
+use fields::{Fields, ROM};
 use namespace::{in_a_namespace, ip};
 use pilotlight::dhcp::wire::{code, read_reply};
 use pilotlight::ledger::{Ledger, MACHINES};
@@ -23,6 +27,8 @@ use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
+/// Whoever comes first is the machine.
+const OFF: &str = "[dhcp]\nmode = \"off\"\n";
 /// Longer than anything here takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(30);
 const OURS_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -131,7 +137,7 @@ impl Lab {
 
     /// How often the server has refused or kept silent for this reason.
     fn refused(&self, name: &str) -> u64 {
-        let all = self.json("/api/refusals");
+        let all = self.json("/api/v1/refusals");
         let found = all.as_array().unwrap().iter().find(|r| r["name"] == name);
         found.map_or(0, |r| r["times"].as_u64().unwrap())
     }
@@ -295,7 +301,12 @@ fn curl(url: &str, more: &[&str]) -> (u32, Vec<u8>) {
 }
 
 fn get(path: &str) -> String {
-    let (status, body) = curl(&format!("http://10.77.0.1{path}"), &[]);
+    get_from("10.77.0.2", path)
+}
+
+/// From one of our addresses.
+fn get_from(from: &str, path: &str) -> String {
+    let (status, body) = curl(&format!("http://10.77.0.1{path}"), &["--interface", from]);
     let body = String::from_utf8(body).unwrap();
     assert_eq!(status, 200, "{path}: {body}");
     body
@@ -365,7 +376,7 @@ fn a_client_of_others_takes_our_lease() {
     let got: Vec<&str> = text.split_whitespace().collect();
     assert!(got[0].starts_with("10.77.0.10"), "{text}");
     assert_eq!(got[1..], ["255.255.255.0", "10.77.0.1", "10.77.0.53", "10.77.0.54", "3600"]);
-    assert_eq!(lab.json("/api/leases")[0]["address"], got[0]);
+    assert_eq!(lab.json("/api/v1/leases")[0]["address"], got[0]);
 }
 
 /// udhcpc takes the first offer it sees; the address that it was given.
@@ -430,7 +441,7 @@ fn an_address_that_somebody_uses_is_not_given_away() {
         assert!(tried.len() < 5, "{tried:?}");
     };
     assert_eq!(got, Ipv4Addr::new(10, 77, 0, 102));
-    let alarms = lab.json("/api/alarms");
+    let alarms = lab.json("/api/v1/alarms");
     let of = |a: &Value| a["name"] == "address-in-use" && a["about"] != "10.77.0.102";
     assert!(alarms.as_array().unwrap().iter().all(of), "{alarms}");
 }
@@ -467,7 +478,7 @@ fn another_dhcp_server_is_named() {
     let said = server.says("another DHCP server is on boot0: 10.77.0.2");
     assert!(said.contains("DHCPOFFER went to 52:54:00:00:00:05"), "{said}");
     assert!(said.contains("[dhcp] mode = \"proxy\""), "{said}");
-    let alarms = lab.json("/api/alarms");
+    let alarms = lab.json("/api/v1/alarms");
     let about: Vec<&str> =
         alarms.as_array().unwrap().iter().map(|a| a["about"].as_str().unwrap()).collect();
     assert_eq!(about, ["10.77.0.2", "10.77.0.9"]);
@@ -512,7 +523,7 @@ fn a_clock_that_jumps_ends_no_lease() {
         }
         assert_eq!(lab.refused("pool-full"), 1, "{wall}");
         // People are shown the wall clock's time, whatever that is.
-        let shown = lab.json("/api/leases");
+        let shown = lab.json("/api/v1/leases");
         let ends: jiff::Timestamp = shown[0]["ends"].as_str().unwrap().parse().unwrap();
         let days: i64 = wall.trim_end_matches('d').parse().unwrap();
         let off = ends.duration_since(jiff::Timestamp::now()).as_secs() - days * 86_400;
@@ -656,8 +667,11 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
              profile = \"{profile}\"\naddress = \"10.77.0.1{last}\"\n"
         )
     };
+    // A machine speaks from the address that it has, once it has one.
+    let leased = Cell::new(false);
     let knows = |last: u8| {
-        let script = get(&format!("/boot/52-54-00-00-00-{last:02x}.ipxe"));
+        let from = if last == 1 && leased.get() { "10.77.0.11" } else { "10.77.0.2" };
+        let script = get_from(from, &format!("/boot/52-54-00-00-00-{last:02x}.ipxe"));
         script.contains("local disk:") && !script.contains("\nmenu ")
     };
     let comes = |known: &[u8], unknown: &[u8]| {
@@ -671,12 +685,16 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
     main(&machine(1, "local"));
     comes(&[1], &[2]);
     assert_eq!(Client::new().lease(1), Ipv4Addr::new(10, 77, 0, 11));
+    assert!(get(SCRIPT).contains("refuses m1"), "from another address");
+    ip("address add 10.77.0.11/24 dev nic0");
+    leased.set(true);
     // 2. It becomes bad: said with its place, and the old one stays.
     main(&format!("{}nonsense = 1\n", machine(1, "local")));
     let line = FULL.lines().count() + 6;
     server.says(&format!("pilotlight.toml:{line}:1: "));
     server.says("the old one stays in force");
     assert!(knows(1));
+    server.says("the configuration is not reloaded, the old one stays in force");
     // 3. By the signal, too.
     main(&machine(1, "local"));
     server.says("configuration reloaded after a change");
@@ -704,7 +722,7 @@ fn what_a_machine_fetches_is_there() {
     if !in_a_namespace("what_a_machine_fetches_is_there") {
         return;
     }
-    let lab = Lab::new(FILES);
+    let lab = Lab::new(&format!("{OFF}{FILES}"));
     let _server = lab.start(&[]);
     let entry = get("/boot.ipxe");
     assert!(entry.contains("http://10.77.0.1/boot/${${nic}/mac:hexhyp}.ipxe"), "{entry}");
@@ -738,7 +756,7 @@ fn by_https_under_a_ca_that_is_asked_for() {
     if !in_a_namespace("by_https_under_a_ca_that_is_asked_for") {
         return;
     }
-    let lab = Lab::new(FILES);
+    let lab = Lab::new(&format!("{OFF}{FILES}"));
     let _server = lab.start(&["--tls"]);
     lab.write("ca.pem", get("/ca.pem"));
     let ca = lab.dir.path().join("ca.pem").display().to_string();
@@ -768,7 +786,9 @@ fn a_storm_of_hostile_datagrams_costs_nothing() {
     if !in_a_namespace("a_storm_of_hostile_datagrams_costs_nothing") {
         return;
     }
-    let lab = Lab::new(&format!("{FULL}{FILES}"));
+    // Not the machine that all of it speaks of: nobody knows where that is, afterwards.
+    let other = "[[machine]]\nname = \"web2\"\nmac = \"52:54:00:aa:bb:cc\"\nprofile = \"web\"\n";
+    let lab = Lab::new(&format!("{FULL}{FILES}{other}"));
     let server = lab.start(&[]);
     let mut client = Client::new();
     let mut dice = Dice::new();
@@ -812,7 +832,7 @@ fn a_storm_of_hostile_datagrams_costs_nothing() {
     storm(3000);
     let after = server.memory();
     assert!(after < before + 6 * 1024, "from {before} to {after} KiB");
-    assert!(get(SCRIPT).contains("web1 boots web"));
+    assert!(get("/boot/52-54-00-aa-bb-cc.ipxe").contains("sees who web2 is"));
     let whole = fs::read(lab.dir.path().join("loaders/snponly.efi")).unwrap();
     assert!(curl("tftp://10.77.0.1/snponly.efi", &[]).1 == whole);
     server.signal("TERM");
@@ -842,7 +862,7 @@ fn strangers_use_up_the_pool_and_no_more() {
     }
     assert_eq!(client.lease(200), Ipv4Addr::new(10, 77, 0, 200));
     assert!(lab.refused("pool-full") >= 1980);
-    assert!(lab.json("/api/leases").as_array().unwrap().len() <= 11);
+    assert!(lab.json("/api/v1/leases").as_array().unwrap().len() <= 11);
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use pilotlight::config::{Config, Folder, Ipxe};
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::Ledger;
-use pilotlight::model::profile::{Answer, Source};
+use pilotlight::model::profile::{Answer, Source, Template};
 use pilotlight::model::{Mac, Machine, Match, Profile, Stage};
 use pilotlight::tls::Tls;
 use serde_json::{Map, Value};
@@ -35,7 +36,8 @@ struct Server {
 const KERNEL: &[u8] = &[b'k'; 300_000];
 
 fn profile(name: &str, dir: &Path) -> Profile {
-    let answer = |name: &str| Answer { name: name.into(), template: dir.join(name) };
+    let answer =
+        |name: &str| Answer { name: name.into(), template: Template::File(dir.join(name)) };
     Profile {
         name: name.into(),
         title: format!("Debian {name}"),
@@ -51,6 +53,10 @@ fn profile(name: &str, dir: &Path) -> Profile {
         answers: vec![answer("preseed.cfg")],
         console: Some("ttyS0,115200".into()),
         vars: Map::from_iter([("rack".into(), "r0".into())]),
+        secrets: Default::default(),
+        kind: Default::default(),
+        timeout: None,
+        attempts: None,
         at: "pilotlight.toml:12".into(),
     }
 }
@@ -64,6 +70,8 @@ fn machine(name: &str, last: u8, profile: &str) -> Machine {
         hostname: None,
         loader: None,
         vars: Map::from_iter([("rack".into(), "r7".into())]),
+        secrets: Default::default(),
+        power: Default::default(),
     }
 }
 
@@ -105,13 +113,15 @@ impl Server {
         let mut open = profile("open", dir.path());
         open.menu = true;
         let mut broken = profile("broken", dir.path());
-        broken.answers[0] =
-            Answer { name: "preseed.cfg".into(), template: dir.path().join("broken") };
+        broken.answers[0] = Answer {
+            name: "preseed.cfg".into(),
+            template: Template::File(dir.path().join("broken")),
+        };
         let mut missing = profile("missing", dir.path());
         missing.kernel = Source::Ours { folder: "debian".into(), path: "amd64/gone".into() };
         let mut inject = profile("inject", dir.path());
         inject.args.push_str(" {{ machine.serial }}");
-        let config = Config {
+        let mut config = Config {
             folders: vec![Folder { name: "debian".into(), dir: root }],
             ipxe: Ipxe { dir: Some(own), loaders: Vec::new() },
             profiles: vec![profile("web", dir.path()), open, broken, missing, inject],
@@ -125,6 +135,7 @@ impl Server {
             .into(),
             ..Config::default()
         };
+        config.dhcp.mode = pilotlight::config::Mode::Off;
         let bind = || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -272,7 +283,7 @@ fn from_the_entry_script_to_the_report() {
     let facts = "uuid=U-1&serial=S1&manufacturer=QEMU&buildarch=x86_64&platform=efi&memsize=1023";
     let script = server.script(1, facts);
     golden("machine.ipxe", &server.golden(&script));
-    assert_ne!(script, server.script(1, facts), "a token of its own for each boot");
+    assert_eq!(script, server.script(1, facts), "the same start, asked for once more");
     // 3. What it names.
     assert_eq!(server.get(&server.url_in(&script, "linux")).as_bytes(), KERNEL);
     assert_eq!(server.get(&server.url_in(&script, "initrd.gz")).len(), 1000);
@@ -282,12 +293,13 @@ fn from_the_entry_script_to_the_report() {
     assert!(preseed.ends_with(&format!("from {}/files\n", server.url)), "{preseed}");
     // 4. The report.
     let report = server.url_in(&preseed, "/report");
-    server.get(&report);
     let posted = server.curl(
         report.strip_suffix("/done").unwrap(),
         &["--data-binary", "installed\x1b[2J in 40 s"],
     );
     assert_eq!(posted.status, 200);
+    assert_eq!(server.get(&report), "noted\n");
+    assert_eq!(server.get(&report), "noted already\n");
     // 5. All of it is on the machine's timeline, in that order.
     let known = server.ledger.get(mac(1)).unwrap();
     assert_eq!(known.name.as_deref(), Some("web1"));
@@ -301,22 +313,26 @@ fn from_the_entry_script_to_the_report() {
         "sent debian/amd64/linux (300 kB in",
         "GET debian/amd64/initrd.gz",
         "GET preseed.cfg",
-        "report done",
         "report installed?[2J in 40 s",
+        "report done",
+        "installed attempt 1, ",
     ];
     let order: Vec<usize> = steps.iter().map(|s| shows(s)).collect();
     assert!(order.is_sorted() && order.iter().all(|o| *o < 999), "{order:?} {timeline:#?}");
     let kernel = known.timeline.iter().find(|e| e.event.detail.contains("linux")).unwrap();
     assert_eq!(kernel.event.stage, Stage::Kernel);
     // 6. And on the admin door.
-    let json: Value =
-        serde_json::from_str(&curl(&format!("{}/api/machines/{}", server.admin, mac(1)), &[]).body)
-            .unwrap();
+    let json: Value = serde_json::from_str(
+        &curl(&format!("{}/api/v1/machines/{}", server.admin, mac(1)), &[]).body,
+    )
+    .unwrap();
     assert_eq!(json["name"], "web1");
     assert_eq!(json["timeline"].as_array().unwrap().len(), known.timeline.len());
     let all: Value =
-        serde_json::from_str(&curl(&format!("{}/api/machines", server.admin), &[]).body).unwrap();
-    assert_eq!(all[0]["facts"]["serial"], "S1");
+        serde_json::from_str(&curl(&format!("{}/api/v1/machines", server.admin), &[]).body)
+            .unwrap();
+    let web1 = all.as_array().unwrap().iter().find(|m| m["name"] == "web1").unwrap();
+    assert_eq!(web1["facts"]["serial"], "S1");
     assert_eq!(curl(&format!("{}/healthz", server.admin), &[]).body, "ok\n");
 }
 
@@ -397,7 +413,7 @@ fn with_tls_what_is_one_machines_own_does_not_travel_in_the_clear() {
     let script = server.script(1, "");
     let paths = ["linux", "preseed"].map(|part| server.url_in(&script, part));
     let own = format!("/boot/{}.ipxe", mac(1).hexhyp());
-    for path in paths.iter().chain([&own]) {
+    for path in [&own].into_iter().chain(&paths) {
         assert_eq!(server.curl(path, &[]).status, 200, "{path}");
         for args in
             [&[][..], &["-I"], &["-H", "Range: bytes=0-1"], &["-H", "X-Forwarded-Proto: https"]]
@@ -613,14 +629,16 @@ fn what_is_unknown_is_told_what_to_do() {
     let answer = server.url_in(&script, "preseed");
     let other = answer.replace("preseed.cfg", "shadow");
     assert!(server.curl(&other, &[]).body.contains("has no answer"));
-    let report = answer.replace("answer/preseed.cfg", "report");
+    let preseed = server.get(&answer);
+    let report = server.url_in(&preseed, "/report").replace("/done", "");
     let big = server.dir.path().join("big");
     fs::write(&big, vec![b'x'; (64 << 10) + 1]).unwrap();
     let sent = server.curl(&report, &["--data-binary", &format!("@{}", big.display())]);
     assert_eq!(sent.status, 413);
     assert_eq!(server.curl(&report, &["-X", "PUT"]).status, 405);
     let refusals: Vec<Value> =
-        serde_json::from_str(&curl(&format!("{}/api/refusals", server.admin), &[]).body).unwrap();
+        serde_json::from_str(&curl(&format!("{}/api/v1/refusals", server.admin), &[]).body)
+            .unwrap();
     let times =
         |name: &str| refusals.iter().find(|r| r["name"] == name).map(|r| r["times"].clone());
     assert_eq!(times("no-boot"), Some(2.into()));
@@ -630,8 +648,12 @@ fn what_is_unknown_is_told_what_to_do() {
     config.profiles.clear();
     server.config.store(Arc::new(config));
     assert!(server.curl(&answer, &[]).body.contains("no longer has profile web"));
-    let known = curl(&format!("{}/api/machines/52:54:00:00:00:77", server.admin), &[]);
-    assert_eq!((known.status, known.body.as_str()), (404, "no such machine has been seen\n"));
+    let known = curl(&format!("{}/api/v1/machines/52:54:00:00:00:77", server.admin), &[]);
+    assert_eq!(known.status, 404);
+    assert!(
+        known.body.contains("no machine \\\"52:54:00:00:00:77\\\" is declared or known"),
+        "{known:?}"
+    );
 }
 
 /// Waits for the thing itself, at most 10 s.
@@ -652,11 +674,19 @@ fn a_transfer_that_is_cut_is_on_the_timeline() {
     let mut client = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
     write!(client, "GET {kernel} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     client.read_exact(&mut [0; 100_000]).unwrap();
+    // How far it is shows in the middle of it, too.
+    let so_far = || server.ledger.progress(mac(1), Timestamp::now()).map_or(0, |p| p.bytes);
+    until(|| so_far() >= 100_000);
+    assert!(so_far() < 200 << 20);
     drop(client);
-    until(|| {
+    let cut = || {
         let timeline = server.ledger.get(mac(1)).unwrap().timeline;
-        timeline.iter().any(|e| e.event.what == "cut" && e.event.stage == Stage::Kernel)
-    });
+        let cut = timeline.into_iter().find(|e| e.event.what == "cut")?;
+        (cut.event.stage == Stage::Kernel).then_some(cut.event.transfer?)
+    };
+    until(|| cut().is_some());
+    let cut = cut().unwrap();
+    assert_eq!((cut.total, cut.sent), (200 << 20, so_far()));
     let part = server.curl(&kernel, &["-H", "Range: bytes=0-99"]);
     assert_eq!((part.status, part.body.len()), (206, 100));
     let timeline = server.ledger.get(mac(1)).unwrap().timeline;
@@ -672,12 +702,13 @@ fn by_https_all_travels_by_https_but_the_report() {
     let mut web = profile("web", dir.path());
     web.kernel = Source::Ours { folder: "f".into(), path: "linux".into() };
     web.initrds.clear();
-    let config = Config {
+    let mut config = Config {
         folders: vec![Folder { name: "f".into(), dir: dir.path().into() }],
         profiles: vec![web],
         machines: vec![machine("web1", 1, "web")].into(),
         ..Config::default()
     };
+    config.dhcp.mode = pilotlight::config::Mode::Off;
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();

@@ -1,7 +1,5 @@
 //! DHCP datagrams put together by hand, and what becomes of them in hostile hands.
 
-use std::net::Ipv4Addr;
-
 use pilotlight::dhcp::wire::code;
 
 pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
@@ -25,24 +23,6 @@ impl Datagram {
     pub fn with(mut self, code: u8, value: impl Into<Vec<u8>>) -> Datagram {
         self.options.push((code, value.into()));
         self
-    }
-
-    pub fn mac(mut self, last: u8) -> Datagram {
-        self.head[33] = last;
-        self
-    }
-
-    fn address_at(mut self, offset: usize, address: Ipv4Addr) -> Datagram {
-        self.head[offset..offset + 4].copy_from_slice(&address.octets());
-        self
-    }
-
-    pub fn ciaddr(self, a: Ipv4Addr) -> Datagram {
-        self.address_at(12, a)
-    }
-
-    pub fn giaddr(self, a: Ipv4Addr) -> Datagram {
-        self.address_at(24, a)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -70,9 +50,8 @@ pub fn pxe(kind: u8, arch: u16) -> Datagram {
         .with(code::MAX_MESSAGE_SIZE, [0xff, 0x00])
 }
 
-/// What iPXE 2.0.0 says of itself, and what the ROM of 2019 does.
+/// What iPXE 2.0.0 says of itself.
 pub const OURS: &[u8] = &[16, 17, 18, 19, 20, 21, 38, 235];
-pub const ROM: &[u8] = &[16, 17, 18, 19, 21, 235];
 
 pub fn ipxe(kind: u8, arch: u16, features: &[u8]) -> Datagram {
     let value: Vec<u8> = features.iter().flat_map(|f| [*f, 1, 1]).collect();

@@ -213,10 +213,16 @@ pub fn try_fetch(
 
 /// GET of a path of the server under test, as whoever has this address.
 pub fn open_from(source: [u8; 4], path: &str) -> Reading {
+    try_from(source, path).unwrap()
+}
+
+/// # Errors
+/// Where the connection ends before there is an answer.
+pub fn try_from(source: [u8; 4], path: &str) -> Result<Reading, String> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&ours().into()).unwrap();
-    speak(socket.into(), ours(), "GET", path, &[]).unwrap()
+    speak(socket.into(), ours(), "GET", path, &[])
 }
 
 fn speak(

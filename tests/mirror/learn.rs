@@ -35,7 +35,7 @@ fn setup(up: &Upstream, files: &[String], more: &str) -> (Lab, String) {
     let text = format!(
         "[dhcp]\nmode = \"full\"\n[[subnet]]\nnetwork = \"10.77.0.0/24\"\nrange = \"10.77.0.150-10.77.0.160\"\n\
          [ipxe]\ndir = \"loaders\"\n[http]\nport = {PORT}\n{more}\n{table}\
-         [[profile]]\nname = \"p\"\nkernel = \"m/linux\"\ninitrd = \"m/initrd\"\n{machines}"
+         [[profile]]\nname = \"p\"\nkind = \"live\"\nkernel = \"m/linux\"\ninitrd = \"m/initrd\"\n{machines}"
     );
     let lab = Lab::new("");
     fs::create_dir(lab.path("loaders")).unwrap();

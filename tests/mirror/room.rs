@@ -69,7 +69,7 @@ fn a_full_disk_is_served_past() {
         let last = open(&format!("/mirror/m/{path}"), &[("Range", "bytes=-10")]).rest();
         assert!(last.status == 206 && last.body == right[right.len() - 10..], "{path}");
     }
-    let alarms = admin("/api/alarms");
+    let alarms = admin("/api/v1/alarms");
     assert!(alarms.contains("cache-full"), "{alarms}");
 
     // The digest judges what goes straight through, with all that the client was given before.
@@ -177,9 +177,9 @@ fn a_file_larger_than_the_limit_goes_straight_through() {
     }
     let cache = lab.path("state/cache");
     until("nothing is kept of it", || sizes(&cache).is_empty());
-    let refusals = admin("/api/refusals");
+    let refusals = admin("/api/v1/refusals");
     assert!(refusals.contains("larger-than-the-cache"), "{refusals}");
-    assert!(!admin("/api/alarms").contains("cache-full"), "the disk is not full");
+    assert!(!admin("/api/v1/alarms").contains("cache-full"), "the disk is not full");
 }
 
 #[test]

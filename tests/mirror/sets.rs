@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::archive::{Debian, IMAGES, files};
 use crate::debian::{Apt, NAMES, all_here, begin, through};
 use crate::faults::HELD;
-use crate::lab::{Lab, Reading, Server, get, mirror, open, open_from, ours, try_fetch, until};
+use crate::lab::{Lab, Reading, Server, get, mirror, open_from, try_from, until};
 use crate::namespace::{in_a_namespace, ip};
 use crate::upstream::noise;
 
@@ -61,7 +61,7 @@ fn boots() -> (Debian, Lab, Server) {
     let table = mirror("debian", &[&debian.site.url()], &keys);
     let (linux, initrd) = (image("linux"), image("initrd.gz"));
     let mut text = format!(
-        "{table}[[profile]]\nname = \"p\"\nkernel = \"debian/{linux}\"\ninitrd = \"debian/{initrd}\"\n"
+        "{table}[[profile]]\nname = \"p\"\nkind = \"live\"\nkernel = \"debian/{linux}\"\ninitrd = \"debian/{initrd}\"\n"
     );
     for n in 1..=4 {
         text += &format!(
@@ -78,16 +78,16 @@ fn address(n: u8) -> [u8; 4] {
     [10, 77, 0, 100 + n]
 }
 
-/// The token of the boot that begins with this.
-fn token(n: u8) -> String {
+/// The machine and the token of the boot that begins with this.
+fn token(n: u8) -> (u8, String) {
     let path = format!("/boot/52-54-00-00-00-0{n}.ipxe");
     let script = String::from_utf8(open_from(address(n), &path).rest().body).unwrap();
     let at = script.find("/b/").unwrap_or_else(|| panic!("{script}")) + 3;
-    script[at..].split('/').next().unwrap().to_string()
+    (n, script[at..].split('/').next().unwrap().to_string())
 }
 
-fn of_boot(token: &str, path: &str) -> crate::lab::Got {
-    open(&format!("/b/{token}/mirror/debian/{path}"), &[]).rest()
+fn of_boot((n, token): &(u8, String), path: &str) -> crate::lab::Got {
+    open_from(address(*n), &format!("/b/{token}/mirror/debian/{path}")).rest()
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn what_is_gone_upstream_is_refused_and_not_mixed() {
         let new = direct(&debian, ROOT);
         until("the new set", || root() == new);
         // An end of the connection is a refusal, too.
-        let path = format!("/b/{one}/mirror/debian/{initrd}");
-        if let Ok(got) = try_fetch(ours(), "GET", &path, &[]).map(Reading::rest) {
+        let path = format!("/b/{}/mirror/debian/{initrd}", one.1);
+        if let Ok(got) = try_from(address(one.0), &path).map(Reading::rest) {
             assert!(!got.whole || got.status >= 500, "{}: it is of another set", got.status);
             assert!(got.status >= 500 || got.body.len() <= len - HELD, "{}", got.body.len());
         }
