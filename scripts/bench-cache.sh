@@ -278,6 +278,7 @@ private = true
 verify = "plain"
 [[profile]]
 name = "guest"
+kind = "live"
 kernel = "m/debian/linux"
 initrd = "m/debian/initrd.gz"
 args = "list={{ answers.list }}"
@@ -296,7 +297,7 @@ installation() {
     t=$(now)
     client_side "$pilotlight" rehearse --server "$address" --machines 1 --only dhcp --chain --keep-leases --seed "$1" \
         --prefix "02:00:00" >"$dir/dhcp-$1.out" 2>&1 || die "no lease: $(tail -n 2 "$dir/dhcp-$1.out")"
-    leased=$(api leases | jq -r '.[0] | "\(.address) \(.mac)"')
+    leased=$(api v1/leases | jq -r '.[0] | "\(.address) \(.mac)"')
     ip -n "$load" address replace "${leased% *}/32" dev load0
     local mac=${leased#* }
     read -r files bytes _ < <(client_side "$herd" install "http://$address/boot/${mac//:/-}.ipxe" --from "${leased% *}" --think 20 2>"$dir/install.log") ||

@@ -51,6 +51,7 @@ serve_files() {
                 cat <<'TOML'
 [[profile]]
 name = "web"
+kind = "live"
 title = "Debian 12"
 kernel = "f/linux"
 initrd = "f/initrd.gz"

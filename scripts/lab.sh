@@ -51,13 +51,16 @@ first_file() {
     die "the firmware file ${1##*/} is not there. Type: sudo $root/scripts/deps lab"
 }
 
+# What a machine does that wants to start anew: it is off. A scenario that lets it empties this.
+reboot=(-no-reboot)
+
 # machine KIND [QEMU ARGUMENT…]: no /dev/kvm, for the lab must run everywhere, in a container or a
 # virtual machine too, and always the same.
 machine() {
     local kind=$1
     shift
-    local common=(-m 512 -smp 1 -no-reboot -display none -monitor none -parallel none
-        -serial "file:$dir/serial.log" -netdev "tap,id=lan,ifname=tap0,script=no,downscript=no")
+    local common=(-m 512 -smp 1 "${reboot[@]}" -display none -monitor none -parallel none
+        -serial "${serial:-file:$dir/serial.log}" -netdev "tap,id=lan,ifname=tap0,script=no,downscript=no")
     arch=amd64
     case $kind in
         # SeaBIOS; the card's ROM is QEMU's iPXE, of 2019 in Debian 12 and without HTTPS.
@@ -116,12 +119,12 @@ api() { inside "$server" curl -sS --max-time 5 "http://127.0.0.1:8067/api/$1"; }
 
 # Times of the timeline in milliseconds, and the machine's entries by stage.
 timeline() { # jq program over the machine's timeline
-    api machines >"$dir/machines.json" 2>>"$dir/api.log" || echo '[]' >"$dir/machines.json"
-    jq -r --arg mac "$mac" '
+    api "v1/machines/$mac" >"$dir/machine.json" 2>>"$dir/api.log" || echo '{}' >"$dir/machine.json"
+    jq -r '
         def ms: capture("^(?<s>[^.Z+]+)(\\.(?<f>[0-9]+))?")
             | ((.s + "Z") | fromdate) * 1000 + (((.f // "0") + "000")[0:3] | tonumber);
         def first_of($stage): map(select(.stage == $stage))[0];
-        ([.[] | select(.mac == $mac)][0].timeline // []) | '"$1" "$dir/machines.json"
+        (.timeline // []) | '"$1" "$dir/machine.json"
 }
 
 # --- its configuration -------------------------------------------------------------------------
@@ -265,7 +268,9 @@ perfdhcp_peer() {
 
 # --- an archive ----------------------------------------------------------------------------------
 
-images=dists/bookworm/main/installer-amd64/current/images/netboot/debian-installer/amd64
+# Where a Debian mirror has the images of the installer of $suite.
+suite=bookworm
+images() { printf 'dists/%s/main/installer-amd64/current/images/netboot/debian-installer/amd64\n' "$suite"; }
 
 # Where the installer's kernel and initrd are, of Debian's own package.
 debian_installer() {
@@ -275,30 +280,38 @@ debian_installer() {
 }
 
 # debian_archive FOLDER INSTALLER: lays the installer out as Debian's mirrors do, lists it in
-# SHA256SUMS and that in Release, and signs this with a key that is made for it: $dir/key.asc.
+# SHA256SUMS and that in Release with the lists of packages that are there already, and signs this
+# with a key that is made for it: $dir/key.asc, and key.gpg in the folder.
 debian_archive() {
-    local dists=$1/dists/bookworm list gpg
+    local dists=$1/dists/$suite images gpg sums=main/installer-amd64/current/images/SHA256SUMS
     gpg=(gpg --homedir "$dir/gnupg" --batch --quiet --yes --pinentry-mode loopback --passphrase '')
-    mkdir -p "$1/$images"
+    images=$1/$(images)
+    mkdir -p "$images"
     mkdir -m 700 "$dir/gnupg"
-    cp "$2/linux" "$2/initrd.gz" "$1/$images/"
-    list=main/installer-amd64/current/images/SHA256SUMS
-    (cd "$dists/${list%/*}" && find . -type f ! -name SHA256SUMS -exec sha256sum {} +) >"$dir/sums"
-    mv "$dir/sums" "$dists/$list"
-    cat >"$dists/Release" <<RELEASE
+    cp "$2/linux" "$2/initrd.gz" "$images/"
+    (cd "$dists/${sums%/*}" && find . -type f ! -name SHA256SUMS -exec sha256sum {} +) >"$dir/sums"
+    mv "$dir/sums" "$dists/$sums"
+    {
+        cat <<RELEASE
 Origin: Debian
-Suite: oldstable
-Codename: bookworm
+Suite: $suite
+Codename: $suite
 Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')
 Architectures: amd64
 Components: main
 SHA256:
- $(sha256sum <"$dists/$list" | cut -d' ' -f1) $(stat -c %s "$dists/$list") $list
 RELEASE
+        (cd "$dists" && find main \( -path "main/installer-amd64/*/SHA256SUMS" -o -path '*/binary-*/*' \) -exec sha256sum {} + | while read -r sum file; do
+            printf ' %s %s %s\n' "$sum" "$(stat -c %s "$file")" "$file"
+        done)
+    } >"$dir/Release"
+    mv "$dir/Release" "$dists/Release"
     on_exit "gpgconf --homedir '$dir/gnupg' --kill all"
     "${gpg[@]}" --quick-generate-key 'Lab <lab@archive.example>' rsa3072 sign never 2>/dev/null
     "${gpg[@]}" --armor --output "$dir/key.asc" --export
+    "${gpg[@]}" --output "$1/key.gpg" --export
     "${gpg[@]}" --output "$dists/InRelease" --clear-sign "$dists/Release"
+    "${gpg[@]}" --output "$dists/Release.gpg" --detach-sign "$dists/Release"
 }
 
 # --- a local disk ------------------------------------------------------------------------------

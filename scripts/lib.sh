@@ -137,6 +137,7 @@ binary() { # builds the release binary where it is older than its sources; sets 
         return
     fi
     "$root/scripts/loaders" --quiet
+    "$root/scripts/htmx" --quiet
     step "building pilotlight (the first time takes some minutes)"
     cargo build --release --locked --manifest-path "$root/Cargo.toml"
     pilotlight=${CARGO_TARGET_DIR:-$root/target}/release/pilotlight
