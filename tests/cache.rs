@@ -488,6 +488,7 @@ fn ctrl_c_keeps_what_is_there() {
         entries.flatten().map(|e| e.metadata().map_or(0, |m| m.len())).max()
     };
     until("all up to the dam", || bytes() == Some(BODY + 700_000));
+    until("the other is whole", || lab.listed("linux", "complete").is_some());
     signal(&child, "INT");
     let mut said = String::new();
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
