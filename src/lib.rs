@@ -2,8 +2,7 @@
 //!
 //! Floors, from the ground up; a module names only modules on lower floors, and `tests/house.rs`
 //! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media mirror
-//! power hook`;
-//! `http rehearse`; `app`; `cli`.
+//! power hook`; `http rehearse`; `app`; `cli`.
 
 pub mod app;
 pub mod boot;
