@@ -58,6 +58,18 @@ pub enum No {
     )]
     NoLease(Mac),
     #[error(
+        "it has {has} MiB of memory, and {title} needs {needs}: its installer would stop in the middle \
+         of its start. Give it more, or another profile"
+    )]
+    Memory { title: String, needs: u64, has: u64 },
+    #[error("what profile {0} installs cannot be read now: {1}")]
+    Unready(String, String),
+    #[error(
+        "{0} can be started by BIOS alone, and this machine has booted by UEFI: switch it to BIOS boot \
+         (legacy, CSM) in its setup, or give it another profile"
+    )]
+    BiosOnly(String),
+    #[error(
         "{mac} did not say the UUID {uuid} by DHCP (option 97), by which it is declared: `mac` in its \
          [[machine]] tells it by its card"
     )]
@@ -77,7 +89,7 @@ pub enum No {
     Unmade(String, Box<No>),
     #[error("{0}")]
     Second(String),
-    #[error("there is no [[files]] named {0:?}")]
+    #[error("there is no [[files]] or [[media]] named {0:?}")]
     NoFolder(String),
     #[error("this travels by HTTPS only: {0}")]
     HttpsOnly(String),
@@ -135,6 +147,9 @@ impl Why for No {
             No::UuidChanged { .. } => "uuid-changed",
             No::UuidTwice { .. } => "uuid-twice",
             No::NoLease(_) => "no-lease",
+            No::Memory { .. } => "too-little-memory",
+            No::Unready(..) => "medium-unready",
+            No::BiosOnly(_) => "bios-only",
             No::UuidUnsaid { .. } => "uuid-unsaid",
             No::Word(_) => "no-such-word",
             No::Life(why) => why.name(),
@@ -199,8 +214,9 @@ impl ResponseError for No {
             No::Method => StatusCode::METHOD_NOT_ALLOWED,
             No::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             No::Stalled => StatusCode::REQUEST_TIMEOUT,
-            No::Slow => StatusCode::SERVICE_UNAVAILABLE,
-            No::Unmade(..) | No::Endless(_) | No::Render(_) | No::File(Refused::Unreadable(_)) => {
+            No::Slow | No::File(Refused::Changed(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            No::File(Refused::NotThere | Refused::NotAFile) => StatusCode::NOT_FOUND,
+            No::Unmade(..) | No::Endless(_) | No::Render(_) | No::File(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             No::Mirror(no) => of_mirror(no),

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -13,17 +14,18 @@ use std::time::Instant;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream;
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::Web;
-use super::conditional::Validators;
+use super::conditional::{self, Validators};
 use super::error::No;
-use super::plane::{self, Sent};
-use crate::config::Config;
-use crate::media::{self, Entry, Found, LISTED};
+use super::plane::{self, Piece, Sent, ZEROS};
+use crate::config::{Config, Root};
+use crate::media::{self, Entry, Found, Image, LISTED, Stretch, Stretches};
 use crate::model::event::{DETAIL_LIMIT, plain, size};
-use crate::model::profile::Source;
+use crate::model::profile::{Boot, Source};
 use crate::model::{Mac, Profile, Stage, Transfer};
 
 /// `/files/NAME/PATH`. What a machine that boots fetches by it (a tree of packages, most of all) is
@@ -33,11 +35,29 @@ pub async fn folder(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespons
     let (name, path) = parts(&req, 2)?;
     let now = Timestamp::now();
     let boot = web.machine_of(&req).and_then(|mac| web.ledger.newest_boot(mac, now));
-    let Some(boot) = boot else { return serve(&req, &config, &name, path).await };
+    let Some(boot) = boot else { return serve(&req, &web, &config, &name, path).await };
     let stage = stage_of(config.profile(&boot.profile), &name, &path);
     let shown = format!("{name}/{}", path.display());
-    let answer = serve(&req, &config, &name, path).await?;
+    let answer = serve(&req, &web, &config, &name, path).await?;
     Ok(told(&req, answer, web.clone(), boot.mac, stage, shown))
+}
+
+/// `/image/NAME.iso`: the first image of a medium as a whole, for systems that load all of it.
+pub async fn image(req: HttpRequest, web: web::Data<Web>) -> Result<HttpResponse, No> {
+    let config = web.config.load_full();
+    let name = req.match_info().query("name");
+    let name = percent_decode_str(name).decode_utf8_lossy().into_owned();
+    let nobody = || No::NoFolder(name.chars().take(80).collect());
+    let Root::Images(images) = &config.folder(&name).ok_or_else(nobody)?.root else {
+        return Err(nobody());
+    };
+    let path = images.first().cloned().ok_or_else(nobody)?;
+    let opened = web::block(move || Image::open(&path)).await.map_err(|_| No::Slow)??;
+    let file = Stretches::whole(opened);
+    let answer = image_answer(&req, &file.image.path, &file);
+    let boot = web.machine_of(&req).and_then(|mac| web.ledger.newest_boot(mac, Timestamp::now()));
+    let Some(boot) = boot else { return Ok(answer) };
+    Ok(told(&req, answer, web.clone(), boot.mac, Stage::System, format!("{name}.iso")))
 }
 
 /// `/b/TOKEN/files/NAME/PATH`: the same, told to the timeline.
@@ -47,7 +67,7 @@ pub async fn of_boot(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespon
     let (name, path) = parts(&req, 4)?;
     let stage = stage_of(config.profile(&boot.profile), &name, &path);
     let shown = format!("{name}/{}", path.display());
-    let answer = serve(&req, &config, &name, path).await?;
+    let answer = serve(&req, &web, &config, &name, path).await?;
     if req.method() == Method::GET {
         web.stepped(&boot, stage);
     }
@@ -97,21 +117,22 @@ fn stage_of(profile: Option<&Profile>, name: &str, path: &Path) -> Stage {
         Source::Ours { folder, path: p } => {
             folder == name && media::clean_plain(p).is_ok_and(|p| p == path)
         }
-        Source::Mirror { .. } | Source::Url(_) => false,
+        Source::Mirror { .. } | Source::Url(_) | Source::Answer(_) => false,
     })
 }
 
 /// The stage of a boot at which the file is fetched that `is` knows.
 pub fn stage_by(profile: Option<&Profile>, is: impl Fn(&Source) -> bool) -> Stage {
     match profile {
-        Some(p) if is(&p.kernel) => Stage::Kernel,
-        Some(p) if p.initrds.iter().any(is) => Stage::Initrd,
+        Some(p) if p.boots().filter_map(Boot::kernel).any(&is) => Stage::Kernel,
+        Some(p) if p.sources().any(is) => Stage::Initrd,
         _ => Stage::System,
     }
 }
 
 async fn serve(
     req: &HttpRequest,
+    web: &Web,
     config: &Config,
     name: &str,
     path: PathBuf,
@@ -119,17 +140,19 @@ async fn serve(
     let folder =
         config.folder(name).ok_or_else(|| No::NoFolder(name.chars().take(80).collect()))?;
     let slash = req.path().ends_with('/');
-    let found = match media::resolve_now(&folder.dir, &path) {
-        Some((file, meta)) if !slash => return Ok(file_answer(req, &path, file, &meta)),
-        _ => {
-            let (dir, at) = (folder.dir.clone(), path.clone());
-            web::block(move || media::resolve(&dir, &at)).await.map_err(|_| No::Slow)??
+    let found = match media::resolve_now(&web.library, &folder.root, &path) {
+        Some(found) => found,
+        None => {
+            let (library, root, at) = (web.library.clone(), folder.root.clone(), path.clone());
+            let look = move || media::resolve(&library, &root, &at);
+            web::block(look).await.map_err(|_| No::Slow)??
         }
     };
     match found {
-        Found::File(..) if slash => Err(media::Refused::NotThere.into()),
+        Found::File(..) | Found::Image(_) if slash => Err(media::Refused::NotThere.into()),
+        Found::Image(file) => Ok(image_answer(req, &path, &file)),
         Found::File(file, _) => {
-            let unreadable = |e: std::io::Error| media::Refused::Unreadable(e.to_string());
+            let unreadable = |e: io::Error| media::Refused::Unreadable(e.to_string());
             let meta = file.metadata().map_err(unreadable)?;
             Ok(file_answer(req, &path, file, &meta))
         }
@@ -154,6 +177,41 @@ fn file_answer(req: &HttpRequest, path: &Path, file: File, meta: &Metadata) -> H
     let etag = format!("\"{ino:x}-{len:x}-{:x}.{:x}\"", meta.mtime(), meta.mtime_nsec());
     let is = Validators { etag: Some(etag), modified, len };
     plane::answer(req, &is, content_type(path), Arc::new(file), 0)
+}
+
+/// The same of a file in an image.
+fn image_answer(req: &HttpRequest, path: &Path, file: &Stretches) -> HttpResponse {
+    let is = Validators { etag: Some(file.etag()), modified: file.modified, len: file.len };
+    let (answer, part) = match conditional::begin(req, &is, content_type(path)) {
+        Err(answer) => return *answer,
+        Ok(begun) => begun,
+    };
+    let len = part.end - part.start;
+    let parts: Vec<Stretch> = file.part(part).collect();
+    match parts[..] {
+        [Stretch { offset: Some(offset), len }] => {
+            plane::send(req, answer, in_image(&file.image, offset, len))
+        }
+        _ => {
+            let image = file.image.clone();
+            let pieces = parts.into_iter().flat_map(move |part| pieces(image.clone(), part));
+            plane::stream(req, answer, len, stream::iter(pieces))
+        }
+    }
+}
+
+fn in_image(image: &Arc<Image>, offset: u64, len: u64) -> Piece {
+    Piece { of: Some(image.clone()), ..Piece::new(image.file.clone(), offset, len) }
+}
+
+/// A stretch is one piece; what is recorded nowhere is as many as it takes.
+fn pieces(image: Arc<Image>, part: Stretch) -> impl Iterator<Item = io::Result<Piece>> {
+    let step = part.offset.map_or(ZEROS, |_| part.len);
+    let all = (0..part.len).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    all.map(move |at| match part.offset {
+        Some(offset) => Ok(in_image(&image, offset, part.len)),
+        None => Ok(Piece::new(plane::zeros()?, 0, ZEROS.min(part.len - at))),
+    })
 }
 
 /// By the name's end, since nothing else is known of it.

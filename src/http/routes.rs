@@ -13,6 +13,7 @@ use super::{auth, boot, cache, events, files, metrics, mirror, pages};
 /// for it beside whatever it was itself loaded from.
 pub fn boot_door(app: &mut web::ServiceConfig) {
     app.service(get("/files/{name}{tail:/.*|}", files::folder))
+        .service(get("/image/{name}.iso", files::image))
         .service(get("/", boot::hello))
         .service(get("/boot.ipxe", boot::entry))
         .service(get("/boot/{mac}.ipxe", boot::script).wrap(from_fn(by_https)))

@@ -1,15 +1,17 @@
 //! Opens files below a folder, and lists folders.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::{Entry, Found, LISTED, Refused, clean_plain};
+use super::{Entry, Found, LISTED, Library, Refused, clean_plain};
+use crate::config::{self, Look, Root, installers};
 
 /// What is at `path` below `root`. `path` is clean, see [`super::clean`].
 ///
@@ -55,13 +57,13 @@ pub fn open_beneath(dir: &Path, name: &str) -> io::Result<(File, u64)> {
         let kind = match refused {
             Refused::NotThere | Refused::NotAFile => io::ErrorKind::NotFound,
             Refused::Outside | Refused::BadName => io::ErrorKind::PermissionDenied,
-            Refused::Unreadable(_) => io::ErrorKind::Other,
+            _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, refused)
     };
     match clean_plain(name).and_then(|path| resolve(dir, &path)).map_err(kind)? {
         Found::File(file, len) => Ok((file, len)),
-        Found::Dir(_) => Err(kind(Refused::NotAFile)),
+        Found::Dir(_) | Found::Image(_) => Err(kind(Refused::NotAFile)),
     }
 }
 
@@ -142,4 +144,88 @@ fn list(root: &Path, path: &Path, dir: &File) -> io::Result<Vec<Entry>> {
     }
     entries.sort();
     Ok(entries)
+}
+
+/// A folder, as systems are recognised in it.
+struct Below(PathBuf);
+
+impl installers::Tree for Below {
+    fn volume(&self) -> Option<String> {
+        None
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let Ok(Found::File(file, _)) = resolve(&self.0, &clean_plain(path).ok()?) else {
+            return None;
+        };
+        let mut bytes = Vec::new();
+        file.take(installers::TEXT_LIMIT as u64).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        clean_plain(path).is_ok_and(|path| resolve(&self.0, &path).is_ok())
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The tree of images.
+struct Images(Arc<super::Tree>);
+
+impl installers::Tree for Images {
+    fn volume(&self) -> Option<String> {
+        Some(self.0.volume().to_string())
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let bytes = self.0.read_small(path, installers::TEXT_LIMIT)?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.has(path)
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.0.images().first().map(|image| image.is.len)
+    }
+}
+
+/// The images in a folder, in the order of their names.
+///
+/// # Errors
+/// A sentence: the folder cannot be read.
+pub fn images(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let wrong = |e: io::Error| format!("{} cannot be read: {e}", dir.display());
+    let all = std::fs::read_dir(dir).map_err(wrong)?.filter_map(Result::ok).take(LISTED);
+    let is_image = |path: &PathBuf| {
+        let end = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("iso"));
+        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        end && !hidden && path.is_file()
+    };
+    let mut images: Vec<PathBuf> = all.map(|e| e.path()).filter(is_image).collect();
+    images.sort();
+    Ok(images)
+}
+
+impl Look for Library {
+    fn tree(&self, root: &Root) -> Result<Box<dyn installers::Tree>, String> {
+        let images = match root {
+            Root::Dir(dir) => return Ok(Box::new(Below(dir.clone()))),
+            Root::Images(images) => images,
+        };
+        let tree = Library::tree(self, images).map_err(|why| why.to_string())?;
+        Ok(Box::new(Images(tree)))
+    }
+
+    fn images(&self, dir: &Path) -> Result<Vec<PathBuf>, String> {
+        images(dir)
+    }
+
+    fn installers(&self, dir: &Path) -> Result<Vec<(String, PathBuf, String)>, String> {
+        config::disk::read_installers(dir)
+    }
 }

@@ -4,19 +4,30 @@
 //! 2. [`resolve`] opens it below the folder; the kernel keeps it there, symbolic links included.
 
 mod disk;
+mod iso;
+mod library;
+mod overlay;
+mod source;
+pub mod sums;
+mod tree;
+mod udf;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use percent_encoding::percent_decode_str;
 
-use crate::config::Config;
+use crate::config::{Config, Root};
 use crate::model::profile::Source;
 use crate::model::{Profile, Why};
 
-pub use disk::{open_beneath, resolve, resolve_now};
+pub use disk::{images, open_beneath};
+pub use library::{Identity, Image, Library, Tree};
+pub use tree::Odd;
 
 /// The longest path, PATH_MAX of Linux.
 const PATH_LIMIT: usize = 4096;
@@ -28,8 +39,30 @@ pub const LISTED: usize = 10_000;
 pub enum Found {
     /// A regular file and its size.
     File(File, u64),
+    /// A file in an image.
+    Image(Stretches),
     /// A folder's entries by name, hidden ones left out.
     Dir(Vec<Entry>),
+}
+
+/// Where a file is in an image that is open.
+#[derive(Clone, Debug)]
+pub struct Stretches {
+    pub image: Arc<Image>,
+    /// In bytes.
+    pub len: u64,
+    /// The time of its record, as far as that has one.
+    pub modified: Option<SystemTime>,
+    pub parts: tree::Parts,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Of its first byte in the image; `None`: it is recorded nowhere, and is zeros.
+    pub offset: Option<u64>,
+    /// In bytes.
+    pub len: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +85,53 @@ pub enum Refused {
     NotAFile,
     #[error("it cannot be read: {0}")]
     Unreadable(String),
+    #[error("its symbolic links go round in a circle, or are more than 40")]
+    Links,
+    #[error("{0} has changed while it was being read: ask again")]
+    Changed(String),
+    #[error("{0} is gone: put it back, or take it out of the configuration")]
+    Gone(String),
+    #[error("{0} {1}")]
+    Image(String, Bad),
+    #[error(
+        "{0}: {1}, so it cannot be served out of the image: copy the image's files to a folder"
+    )]
+    Odd(String, Odd),
+}
+
+/// What is wrong with an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Bad {
+    #[error(
+        "is no image that can be read: neither an ISO 9660 volume nor a UDF one begins in it. Is it \
+         packed, or the image of a disk?"
+    )]
+    Unknown,
+    #[error("is cut: it has {has} bytes and should have {should}. Fetch it again")]
+    Cut { has: u64, should: u64 },
+    #[error("is damaged: {0} is recorded beyond its end. Fetch it again")]
+    Beyond(String),
+    #[error("is damaged: {0} holds what no image has there. Fetch it again")]
+    Damaged(String),
+    #[error("is damaged: the folder {0} is recorded where another one is. Fetch it again")]
+    Loop(String),
+    #[error("has folders more than {limit} deep, or longer paths than 4096 bytes, below {path}: copy its files to a folder", limit = tree::DEPTH)]
+    Deep { path: String },
+    #[error("has more than {limit} files, too long names, or files in too many pieces: copy its files to a folder", limit = tree::ENTRIES)]
+    Many,
+    #[error("is damaged: its folder {0} would have {1} bytes. Fetch it again")]
+    Absurd(String, u64),
+    #[error(
+        "is damaged: its lists of files lead to the same places again and again, at {0} at the \
+         latest. Fetch it again"
+    )]
+    Endless(String),
+    #[error("is a UDF volume of a kind that is not read ({0}): copy its files to a folder")]
+    Kind(&'static str),
+    #[error("is no regular file")]
+    NoFile,
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
 }
 
 impl Why for Refused {
@@ -62,6 +142,30 @@ impl Why for Refused {
             Refused::BadName => "bad-path",
             Refused::NotAFile => "not-a-file",
             Refused::Unreadable(_) => "unreadable-file",
+            Refused::Links => "too-many-links",
+            Refused::Changed(_) => "image-changed",
+            Refused::Gone(_) => "image-gone",
+            Refused::Image(_, bad) => bad.name(),
+            Refused::Odd(..) => "odd-file",
+        }
+    }
+}
+
+impl Why for Bad {
+    fn name(&self) -> &'static str {
+        match self {
+            Bad::Unknown => "no-image",
+            Bad::Cut { .. } => "image-cut",
+            Bad::Beyond(_) => "beyond-its-image",
+            Bad::Damaged(_) => "image-damaged",
+            Bad::Loop(_) => "image-loops",
+            Bad::Deep { .. } => "image-too-deep",
+            Bad::Many => "image-too-large",
+            Bad::Absurd(..) => "absurd-folder",
+            Bad::Endless(_) => "image-endless",
+            Bad::Kind(_) => "unknown-udf",
+            Bad::NoFile => "image-no-file",
+            Bad::Unreadable(_) => "unreadable-image",
         }
     }
 }
@@ -84,15 +188,15 @@ impl Why for Missing {
 }
 
 /// The files of a profile that are ours and not there; for `check`, and before each boot.
-pub fn missing(config: &Config, profile: &Profile) -> Vec<Missing> {
+pub fn missing(library: &Library, config: &Config, profile: &Profile) -> Vec<Missing> {
     let why = |folder: &str, path: &str| {
         let Some(folder) = config.folder(folder) else {
-            return Some("there is no [[files]] of that name".to_string());
+            return Some("there is no [[files]] or [[media]] of that name".to_string());
         };
-        match clean_plain(path).and_then(|path| resolve(&folder.dir, &path)) {
-            Ok(Found::File(..)) => None,
+        match clean_plain(path).and_then(|path| resolve(library, &folder.root, &path)) {
+            Ok(Found::File(..) | Found::Image(_)) => None,
             Ok(Found::Dir(_)) => Some("it is a folder".into()),
-            Err(refused) => Some(format!("{refused} (in {})", folder.dir.display())),
+            Err(refused) => Some(format!("{refused} (in {})", folder.root)),
         }
     };
     let check = |source: &Source| match source {
@@ -103,9 +207,30 @@ pub fn missing(config: &Config, profile: &Profile) -> Vec<Missing> {
             path: path.clone(),
             why,
         }),
-        Source::Mirror { .. } | Source::Url(_) => None,
+        Source::Mirror { .. } | Source::Url(_) | Source::Answer(_) => None,
     };
-    std::iter::once(&profile.kernel).chain(&profile.initrds).filter_map(check).collect()
+    profile.sources().filter_map(check).collect()
+}
+
+/// What is at `path` of a tree of files. `path` is clean, see [`clean`].
+///
+/// # Errors
+/// [`Refused`], by name.
+pub fn resolve(library: &Library, root: &Root, path: &Path) -> Result<Found, Refused> {
+    match root {
+        Root::Dir(dir) => disk::resolve(dir, path),
+        Root::Images(images) => library.resolve(images, path),
+    }
+}
+
+/// The same, if nothing has to be waited for. `None` says no more than that [`resolve`] has to look.
+pub fn resolve_now(library: &Library, root: &Root, path: &Path) -> Option<Found> {
+    match root {
+        Root::Dir(dir) => {
+            disk::resolve_now(dir, path).map(|(file, meta)| Found::File(file, meta.len()))
+        }
+        Root::Images(images) => library.resolve_now(images, path),
+    }
 }
 
 /// The relative path that a percent-encoded URL path (RFC 3986 section 2.1) means; `""` is the
@@ -165,7 +290,8 @@ mod tests {
     }
 
     fn read(root: &Path, path: &str) -> Result<String, Refused> {
-        match resolve(root, &clean(path)?)? {
+        match disk::resolve(root, &clean(path)?)? {
+            Found::Image(_) => panic!("{path}: a folder has no images"),
             Found::File(mut file, len) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).unwrap();

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
 
 use actix_web::web::Bytes;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, MemfdFlags, fadvise, memfd_create};
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::net::TcpStream;
 
@@ -59,6 +60,23 @@ pub fn read_ahead(file: &File, offset: u64, len: u64) {
             Ok(n) => at += n as u64,
         }
     }
+}
+
+/// Bytes of [`zeros`].
+pub const ZEROS: u64 = 1 << 20;
+
+/// A file in memory that takes none: what stands for stretches that are recorded nowhere.
+///
+/// # Errors
+/// The system's, which has no file left.
+pub fn zeros() -> io::Result<Arc<File>> {
+    static FILE: OnceLock<Arc<File>> = OnceLock::new();
+    if let Some(file) = FILE.get() {
+        return Ok(file.clone());
+    }
+    let file = File::from(memfd_create("zeros", MemfdFlags::CLOEXEC)?);
+    file.set_len(ZEROS)?;
+    Ok(FILE.get_or_init(|| Arc::new(file)).clone())
 }
 
 /// sendfile(2) of at most `most` bytes.

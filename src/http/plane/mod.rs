@@ -34,7 +34,9 @@ use jiff::Timestamp;
 
 use super::Web;
 use super::conditional::{self, Validators};
+use crate::media::Image;
 use crate::model::{Mac, Why};
+pub use disk::{ZEROS, zeros};
 pub use wire::Wire;
 
 /// Bytes up to which a body is read at once and leaves in the same packet as its head.
@@ -48,6 +50,18 @@ pub struct Piece {
     pub offset: u64,
     /// In bytes.
     pub len: u64,
+    /// The image that it is in, where it is in one: it is sent for as long as that stays as it was.
+    pub of: Option<Arc<Image>>,
+}
+
+impl Piece {
+    pub fn new(file: Arc<File>, offset: u64, len: u64) -> Piece {
+        Piece { file, offset, len, of: None }
+    }
+
+    fn is_intact(&self) -> bool {
+        self.of.as_ref().is_none_or(|image| image.is_intact())
+    }
 }
 
 /// What handlers know of the connection that a request came by.
@@ -77,6 +91,8 @@ pub enum Cut {
     Shrank,
     #[error("the client took nothing of a file for too long: the connection was cut")]
     Stalled,
+    #[error("an image changed while a file in it was being sent: the connection was cut")]
+    Changed,
     #[error("a file stopped growing before all of it had come: the connection was cut")]
     Ended,
 }
@@ -86,6 +102,7 @@ impl Why for Cut {
         match self {
             Cut::Shrank => "file-shrank",
             Cut::Stalled => "client-stalled",
+            Cut::Changed => "image-changed",
             Cut::Ended => "file-ended",
         }
     }
@@ -120,7 +137,7 @@ pub fn answer(
         Err(answer) => *answer,
         Ok((answer, part)) => {
             let (offset, len) = (start + part.start, part.end - part.start);
-            send(req, answer, Piece { file, offset, len })
+            send(req, answer, Piece::new(file, offset, len))
         }
     }
 }
@@ -129,7 +146,7 @@ pub fn answer(
 pub fn send(req: &HttpRequest, answer: HttpResponseBuilder, piece: Piece) -> HttpResponse {
     if piece.len <= INLINE
         && req.method() != Method::HEAD
-        && let Some(bytes) = disk::cached(&piece)
+        && let Some(bytes) = disk::cached(&piece).filter(|_| piece.is_intact())
     {
         return inline(answer, bytes);
     }

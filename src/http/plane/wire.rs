@@ -150,7 +150,12 @@ impl Wire {
                 let _ = pin!(tokio::task::yield_now()).poll(cx);
                 return Poll::Pending;
             }
+            let looked = self.warm;
             ready!(self.poll_warm(&job.piece, cx));
+            if self.warm != looked && !job.piece.is_intact() {
+                job.sent.cut.set(Some(Cut::Changed));
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             let most = job.piece.len.min(turn).min(self.warm - job.piece.offset);
             let some = self.poll_some(&job.piece, most, cx);
             let (n, full) = match ready!(self.watched(some, cx)) {
