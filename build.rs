@@ -5,6 +5,8 @@
 //! Loaders are never in git; `scripts/` brings them. Without them the build works and says so: the
 //! program then names each loader it lacks.
 //!
+//! Embeds the texts of `assets/installers/`.
+//!
 //! Embeds htmx and its extension for server-sent events from `.cache/htmx` (or the folder that
 //! `PILOTLIGHT_HTMX` names), too, brought by `scripts/htmx`; all of it or nothing.
 
@@ -27,6 +29,7 @@ fn main() -> io::Result<()> {
     // A folder that is not there counts as changed at every build, which is right: it may come.
     println!("cargo::rerun-if-changed={}", dir.display());
 
+    installers(&root)?;
     htmx(&root)?;
     let loaders = loaders(&dir)?;
     let version = fs::read_to_string(dir.join("VERSION")).unwrap_or_default();
@@ -55,6 +58,29 @@ fn main() -> io::Result<()> {
     }
     out.push_str("];\n");
     let to = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("loaders.rs");
+    fs::write(to, out)
+}
+
+/// The texts of `assets/installers/`: `NAME/FILE`.
+fn installers(root: &Path) -> io::Result<()> {
+    let dir = root.join("assets/installers");
+    println!("cargo::rerun-if-changed={}", dir.display());
+    let mut out = String::from("static FILES: &[(&str, &str)] = &[\n");
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(&dir)?.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
+    folders.sort();
+    for folder in folders.iter().filter(|f| f.is_dir()) {
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
+        files.sort();
+        for file in files {
+            println!("cargo::rerun-if-changed={}", file.display());
+            let name = file.strip_prefix(&dir).map_err(io::Error::other)?;
+            writeln!(out, "    ({name:?}, include_str!({file:?})),").map_err(io::Error::other)?;
+        }
+    }
+    out.push_str("];\n");
+    let to = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("installers.rs");
     fs::write(to, out)
 }
 

@@ -32,6 +32,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, Errors, Mode, Note};
 use crate::ledger::Ledger;
+use crate::media::Library;
 use crate::mirror::serve::Mirrors;
 use crate::model::{Facts, Interface, LifeEvent};
 use crate::{boot, dhcp, hook, http, store, tftp, tls};
@@ -43,6 +44,8 @@ pub struct Options {
     pub interfaces: Vec<String>,
     pub tls: bool,
     pub state_dir: Option<PathBuf>,
+    /// Images that are open, and what is in them.
+    pub library: Arc<Library>,
 }
 
 /// Where the commands on this host find the admin door, also where `[http] admin` is elsewhere.
@@ -55,7 +58,8 @@ const RENEW: Duration = Duration::from_secs(3600);
 
 /// The configuration with what the command line adds to it.
 fn load(options: &Options) -> Result<(Config, Vec<Note>), Errors> {
-    let (mut config, notes) = config::load(options.config.as_deref())?;
+    let (mut config, mut notes) = config::load(options.config.as_deref(), &*options.library)?;
+    notes.extend(check::silent(&config));
     if !options.interfaces.is_empty() {
         config.interfaces = options.interfaces.clone();
     }
@@ -151,7 +155,7 @@ fn crowded(config: &Config, limit: Option<u64>) -> Option<String> {
 }
 
 async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> anyhow::Result<()> {
-    let told = Told::open(options.config.as_deref())?;
+    let mut told = Told::open(options.config.as_deref())?;
     let state_dir = config.state_dir.clone();
     std::fs::create_dir_all(&state_dir).with_context(|| {
         format!("{}: cannot be made; --state-dir names another folder", state_dir.display())
@@ -275,6 +279,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
     web.standing = standing.clone();
     web.mirrors = Some(mirrors.clone());
     web.interfaces = interfaces.clone();
+    web.library = options.library.clone();
     web.auth = auth;
     if let (Some(at), Some(certificates)) = (beyond, &certificates) {
         web.admin_tls = Some(certificates.server_config());
@@ -304,6 +309,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         dhcp,
         mirrors: mirrors.clone(),
     };
+    told.files.also(&reloads.shared.load());
     let ended = until_told(
         told,
         &reloads,
@@ -372,9 +378,11 @@ async fn until_told(
             _ = told.hangup.recv() => {
                 told.files = reload::Files::watch(file);
                 reloads.reload("SIGHUP");
+                told.files.also(&reloads.shared.load());
             }
             _ = told.files.changed() => {
                 reloads.reload("a change");
+                told.files.also(&reloads.shared.load());
             }
             _ = watch.tick() => {
                 for interface in interfaces {
@@ -595,7 +603,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pilotlight.toml");
         std::fs::write(&file, text).unwrap();
-        let config = config::load(Some(&file)).unwrap().0;
+        let config = config::load(Some(&file), &Library::default()).unwrap().0;
         assert_eq!(crowded(&config, Some(1280)), None);
         assert_eq!(crowded(&config, None), None);
         let said = crowded(&config, Some(1024)).unwrap();

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pilotlight::config::{
-    Cache, Config, Errors, Finding, Folder, Life, Mirror, Mode, Note, OwnCertificate, Unknown,
-    Verify, Webhook, check_disk, load, open_secrets, parse, reveal,
+    Blind, Cache, Config, Errors, Finding, Folder, Life, Look, Mirror, Mode, Note, OwnCertificate,
+    Root, Tree, Unknown, Verify, Webhook, check_disk, load, open_secrets, parse, parse_with,
+    reveal,
 };
 use pilotlight::model::profile::{Answer, Kind, Source, Template};
 use pilotlight::model::{Digest, Hidden, Power, Secret};
@@ -111,7 +112,7 @@ error: `port` of [http] is set twice
 
 #[test]
 fn nothing_written_is_the_default() {
-    assert_eq!(load(None).unwrap(), (Config::default(), Vec::new()));
+    assert_eq!(load(None, &Blind).unwrap(), (Config::default(), Vec::new()));
     assert_eq!(parse(&[]).unwrap(), (Config::default(), Vec::new()));
     let empty = good("");
     assert_eq!(empty, Config { sources: vec!["pilotlight.toml".into()], ..Config::default() });
@@ -166,7 +167,23 @@ fn the_example_is_what_it_says() {
     assert_eq!(c.ipxe.dir, Some(beside("loaders")));
     assert_eq!(c.ipxe.loaders, [("uefi-x64", "ipxe-amd64.efi".to_string())]);
     assert_eq!((&*c.menu.title, c.menu.timeout), ("Lab 3", Duration::from_secs(30)));
-    assert_eq!(c.folders, [Folder { name: "images".into(), dir: "/srv/images".into() }]);
+    let folder = |name: &str, root| Folder { name: name.into(), root };
+    let discs = ["CentOS-7-DVD-1.iso", "CentOS-7-DVD-2.iso"].map(beside).to_vec();
+    let want = [
+        folder("images", Root::Dir("/srv/images".into())),
+        folder("centos7", Root::Images(discs)),
+        folder("netboot", Root::Dir("/srv/netboot".into())),
+    ];
+    assert_eq!(c.folders, want);
+    assert_eq!(c.watched, [Path::new("/srv/iso")]);
+    assert_eq!(c.own_installers, Some(beside("installers")));
+    let web = c.profile("web").unwrap();
+    let release = web.release.as_ref().unwrap();
+    assert_eq!((&*release.installer, &*release.version), ("centos-7", "7.9"));
+    assert_eq!(web.settings.as_ref().unwrap().len(), 15, "all there are");
+    assert!(web.boot.args.contains("answers['ks.cfg']"), "{}", web.boot.args);
+    let names: Vec<&str> = web.answers.iter().map(|a| &*a.name).collect();
+    assert_eq!(names, ["post.sh", "ks.cfg"]);
     assert_eq!(c.http.pace, Some(40_000_000));
     let cache = Cache {
         dir: Some("/var/cache/pilotlight".into()),
@@ -196,19 +213,19 @@ fn the_example_is_what_it_says() {
 
     let p = c.profile("debian").unwrap();
     assert_eq!((&*p.title, p.menu), ("Debian 12 (bookworm)", true));
-    assert!(p.args.starts_with("mirror/country=manual") && p.args.ends_with(" priority=medium"));
-    assert!(matches!(&p.kernel, Source::Mirror { mirror, .. } if mirror == "debian"));
+    assert!(p.boot.args.starts_with("mirror/country=manual"));
+    assert!(p.boot.args.ends_with(" priority=medium"));
+    assert!(matches!(p.boot.kernel(), Some(Source::Mirror { mirror, .. }) if mirror == "debian"));
 
     let p = c.profile("debian-12").unwrap();
     let ours = |path: &str| Source::Ours { folder: "images".into(), path: path.into() };
     assert_eq!((&*p.title, p.menu), ("Debian 12 (automatic)", true));
-    assert_eq!(
-        (&p.kernel, &p.initrds[..]),
-        (&ours("debian/linux"), &[ours("debian/initrd.gz")][..])
-    );
-    assert_eq!(p.args, "auto=true priority=critical url={{ answers.preseed }}");
+    let sources: Vec<&Source> = p.boot.sources().collect();
+    assert_eq!(sources, [&ours("debian/linux"), &ours("debian/initrd.gz")]);
+    assert_eq!(p.boot.args, "auto=true priority=critical url={{ answers.preseed }}");
     assert_eq!(p.console.as_deref(), Some("ttyS0,115200"));
-    let answer = Answer { name: "preseed".into(), template: Template::File(beside("preseed.cfg")) };
+    let template = Template::File(beside("preseed.cfg"));
+    let answer = Answer { name: "preseed".into(), template, crlf: false };
     assert_eq!(p.answers, [answer]);
     assert_eq!(serde_json::to_value(&p.vars).unwrap(), json!({"release": "bookworm"}));
     let secret = |name: &str| p.secrets[name].clone();
@@ -274,8 +291,8 @@ fn short_forms_mean_what_long_ones_do() {
     assert_eq!(s.broadcast, Ipv4Addr::new(10, 0, 0, 255));
     assert_eq!(s.lease_time, Duration::from_secs(600), "no more than the most");
     let p = &c.profiles[0];
-    assert_eq!((&*p.title, p.menu, &*p.args), ("p", true, ""));
-    assert_eq!(p.kernel, Source::Url("https://h/k".into()));
+    assert_eq!((&*p.title, p.menu, &*p.boot.args), ("p", true, ""));
+    assert_eq!(p.boot.kernel(), Some(&Source::Url("https://h/k".into())));
     assert_eq!(
         serde_json::to_value(&p.vars).unwrap(),
         json!({"list": [1, 2.5, true], "day": "2026-01-02", "deep": {"er": "x"}})
@@ -331,8 +348,9 @@ fn a_kernel_comes_from_a_folder_or_a_mirror() {
     assert_eq!(m.urls, ["http://127.0.0.1:8080/a/"], "with a slash behind it");
     assert_eq!((m.verify, m.connections, m.private), (Verify::Plain, 8, true));
     let p = &c.profiles[0];
-    assert_eq!(p.kernel, Source::Mirror { mirror: "m".into(), path: "dists/linux".into() });
-    assert_eq!(p.initrds, [Source::Ours { folder: "f".into(), path: "initrd".into() }]);
+    let kernel = Source::Mirror { mirror: "m".into(), path: "dists/linux".into() };
+    let initrd = Source::Ours { folder: "f".into(), path: "initrd".into() };
+    assert_eq!(p.boot.sources().collect::<Vec<_>>(), [&kernel, &initrd]);
     assert_eq!(c.cache_dir(), Path::new("/var/lib/pilotlight/cache"));
 }
 
@@ -403,17 +421,18 @@ fn several_files_are_one() {
     );
     put("pilotlight.d/.10.toml.swp.toml", "an editor's");
     put("pilotlight.d/10.toml~", "an editor's");
-    let (c, notes) = load(Some(&main)).unwrap();
+    let (c, notes) = load(Some(&main), &Blind).unwrap();
     assert_eq!(notes, []);
     assert_eq!((c.http.port, c.http.https_port), (8080, 8443));
-    let folders: Vec<_> = c.folders.iter().map(|f| (&*f.name, f.dir.clone())).collect();
+    let folders: Vec<_> = c.folders.iter().map(|f| (&*f.name, f.root.clone())).collect();
     let below = dir.path().join("pilotlight.d");
     let want = [("a", dir.path().join("a")), ("b", below.join("b")), ("c", below.join("c"))];
+    let want = want.map(|(name, dir)| (name, Root::Dir(dir)));
     assert_eq!(folders, want, "in order, and beside the file that names them");
     assert_eq!(c.sources, [main.clone(), below.join("10.toml"), below.join("20.toml")]);
 
     put("pilotlight.d/30.toml", "[http]\nport = 80\n[[files]]\nname = \"a\"\ndir = \"x\"\n");
-    let said = lines(load(Some(&main)));
+    let said = lines(load(Some(&main), &Blind));
     let (at, first) = (below.join("30.toml"), main.display());
     assert_eq!(
         said,
@@ -438,28 +457,28 @@ fn a_file_that_cannot_be_read_is_named() {
     let main = dir.path().join("pilotlight.toml");
     let at = main.display();
     assert_eq!(
-        lines(load(Some(&main))),
+        lines(load(Some(&main), &Blind)),
         [format!(
             "{at}:1:1: this file cannot be read: there is no such file (a relative path is beside \
              the file that names it)"
         )]
     );
     assert_eq!(
-        lines(load(Some(dir.path()))),
+        lines(load(Some(dir.path()), &Blind)),
         [format!("{}:1:1: this file cannot be read: it is not a file", dir.path().display())]
     );
     fs::write(&main, b"a = 1\nb = \"\xff\"\n").unwrap();
     assert_eq!(
-        lines(load(Some(&main))),
+        lines(load(Some(&main), &Blind)),
         [format!("{at}:2:6: this is not UTF-8 (save the file as UTF-8)")]
     );
     fs::File::create(&main).unwrap().set_len((8 << 20) + 1).unwrap();
     let want = format!("{at}:1:1: this file has more than 8 MiB (split it)");
-    assert_eq!(lines(load(Some(&main))), [want]);
+    assert_eq!(lines(load(Some(&main), &Blind)), [want]);
     fs::write(&main, "").unwrap();
     let below = dir.path().join("pilotlight.d");
     fs::write(&below, "").unwrap();
-    assert_eq!(lines(load(Some(&main))).len(), 1, "the folder is a file");
+    assert_eq!(lines(load(Some(&main), &Blind)).len(), 1, "the folder is a file");
 }
 
 #[test]
@@ -480,7 +499,7 @@ fn what_is_named_is_looked_for() {
                 answers = { preseed = \"preseed.cfg\" }\nmenu = true\n\
                 [[profile]]\nname = \"q\"\nkernel = \"gone/linux\"\n";
     put("pilotlight.toml", text);
-    let (c, _) = load(Some(&main)).unwrap();
+    let (c, _) = load(Some(&main), &Blind).unwrap();
     let name = |n: &str| dir.path().join(n).display().to_string();
     let place = |at: &str| format!("{}:{at}: ", main.display());
     let missing = |at: &str, n: &str| {
@@ -565,7 +584,7 @@ fn secrets_are_read_and_never_shown() {
     put("bad", b"hunter2\xff\n", 0o600);
     put("big", &b"hunter2".repeat(10_000), 0o600);
     put("void", b"\n", 0o600);
-    let (c, notes) = load(Some(&main)).unwrap();
+    let (c, notes) = load(Some(&main), &Blind).unwrap();
     assert_eq!(notes, []);
     let of = |name: &str| reveal(&c.profiles[0].secrets[name]).map(|h| h.reveal().to_string());
     assert_eq!(of("good").unwrap(), "hunter2 ", "but for the line break");
@@ -599,6 +618,114 @@ fn secrets_are_read_and_never_shown() {
     assert_eq!(open_secrets(&c), []);
 }
 
+/// The notes of `check` on a file with these files beside it.
+fn noted(text: &str, beside: &[(&str, &str)]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in beside {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let main = dir.path().join("pilotlight.toml");
+    fs::write(&main, text).unwrap();
+    let notes = pilotlight::app::check(Some(&main)).notes;
+    notes.iter().map(|n| format!("{}: {}", n.message, n.hint.clone().unwrap_or_default())).collect()
+}
+
+#[test]
+fn a_profile_that_never_reports_is_noted() {
+    let profile = "[[profile]]\nname = \"web\"\nkernel = \"http://192.0.2.9/k\"\nargs = \"ks={{ \
+                   answers['ks.cfg'] }}\"\nanswers = { \"ks.cfg\" = \"ks.cfg\" }\n";
+    let said = "no answer of profile web reports: a machine installs again until it is held: end it \
+                with curl -fsS {{ report }}/done";
+    let has =
+        |text: &str, answer: &str| noted(text, &[("ks.cfg", answer)]).iter().any(|n| n == said);
+    assert!(has(profile, "%packages\n%end\n"));
+    assert!(!has(profile, "%post\ncurl -fsS {{ report }}/done\n%end\n"));
+    assert!(!has(&format!("{profile}kind = \"live\"\n"), "%packages\n%end\n"), "it need not");
+}
+
+#[test]
+fn what_an_installer_wants_to_be_known_is_noted() {
+    let text = "[[profile]]\nname = \"p\"\ninstall = \"netboot-xyz\"\n";
+    let notes = noted(text, &[]);
+    let loaded =
+        |n: &String| n.starts_with("profile p: It is loaded from boot.netboot.xyz by plain");
+    assert!(notes.iter().any(loaded), "{notes:?}");
+}
+
+/// Sees no image, and an installer that is wrong.
+struct Bad(&'static str);
+
+impl Look for Bad {
+    fn tree(&self, _: &Root) -> Result<Box<dyn Tree>, String> {
+        Err("/iso/a.iso cannot be read: it is cut".into())
+    }
+
+    fn images(&self, dir: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(vec![dir.join("b.iso")])
+    }
+
+    fn installers(&self, dir: &Path) -> Result<Vec<(String, PathBuf, String)>, String> {
+        Ok(vec![("own/installer.toml".into(), dir.join("own/installer.toml"), self.0.into())])
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_noted_and_keeps_nothing_from_being_served() {
+    let text = "[[media]]\nname = \"a\"\niso = \"/iso/a.iso\"\n[[media]]\nwatch = \"/iso\"\n";
+    let files = [("pilotlight.toml".into(), text.to_string())];
+    let (c, notes) = parse_with(&files, &Bad("")).unwrap();
+    let said: Vec<&str> = notes.iter().map(|n| &*n.message).collect();
+    let want = ["a", "b"].map(|n| {
+        format!("the medium \"{n}\" cannot be served: /iso/a.iso cannot be read: it is cut")
+    });
+    assert_eq!(said, want);
+    assert_eq!(c.profiles.len(), 0);
+    assert_eq!(one(text).unwrap().1, [], "nobody has looked");
+    let told = format!("{text}[[profile]]\nname = \"p\"\ninstall = \"a\"\n");
+    let (c, notes) = parse_with(&[("pilotlight.toml".into(), told)], &Bad("")).unwrap();
+    let why = c.profile("p").unwrap().unready.as_deref();
+    assert_eq!(why, Some("/iso/a.iso cannot be read: it is cut"), "its machines wait");
+    assert!(!c.profile("p").unwrap().menu && notes.len() == 2, "{notes:#?}");
+    let gone = format!("{text}[[profile]]\nname = \"p\"\ninstall = \"gone\"\n");
+    let (c, _) = parse_with(&[("pilotlight.toml".into(), gone)], &Bad("")).unwrap();
+    assert!(c.profile("p").unwrap().unready.is_some(), "it may come into the folder");
+    let machine = "[[machine]]\nname = \"m\"\nmac = \"52:54:00:00:00:01\"\nprofile = \"gone\"\n";
+    assert!(parse_with(&[("p.toml".into(), format!("{text}{machine}"))], &Bad("")).is_ok());
+    assert!(one(machine).is_err(), "where no folder is watched it is a slip");
+}
+
+#[test]
+fn a_broken_installer_is_told_of_once_and_in_one_line() {
+    let text = "[installers]\ndir = \"own\"\n[[profile]]\nname = \"p\"\ninstall = \"own\"\n\
+                settings = {}\n[[media]]\nname = \"m\"\niso = \"/m.iso\"\ninstaller = \"own\"\n";
+    let bad = Bad("title = \"x\"\n[boot]\n[[recognise]]\nvolume = '('\n");
+    let errors = parse_with(&[("pilotlight.toml".into(), text.into())], &bad).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "pilotlight.toml:2:7: own/own/installer.toml:4: regex parse error: ( error: unclosed group \
+         (docs/installers.md shows how one is written)"
+    );
+}
+
+#[test]
+fn a_subnet_without_a_name_server_is_noted() {
+    let text = "[dhcp]\nmode = \"full\"\n[[subnet]]\nnetwork = \"10.0.0.0/24\"\nrange = \
+                \"10.0.0.10-10.0.0.20\"\nrouter = \"10.0.0.1\"\n";
+    let notes =
+        |text: &str| one(text).unwrap().1.iter().map(|n| n.message.clone()).collect::<Vec<_>>();
+    assert_eq!(notes(text), ["this [[subnet]] names no name server"]);
+    assert_eq!(notes(&format!("{text}dns = \"10.0.0.1\"\n")), Vec::<String>::new());
+}
+
+#[test]
+fn the_name_that_was_meant_begins_alike() {
+    let names = ["rocky-9", "ubuntu-24.04", "debian-11", "debian-12"];
+    let near = |word| pilotlight::config::nearest(word, names);
+    assert_eq!(near("debian12"), Some("debian-12"));
+    assert_eq!(near("bedian-11"), None, "two slips, and it begins otherwise");
+    assert_eq!(pilotlight::config::nearest("webs", ["nebs", "web1"]), Some("web1"));
+}
+
 #[test]
 fn keys_of_mirrors_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
@@ -612,7 +739,7 @@ fn keys_of_mirrors_are_looked_at() {
     put("armored.asc", b"Key of M\n\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
     put("text.gpg", b"-----BEGIN PGP SIGNATURE-----\n");
     fs::File::create(dir.path().join("big.gpg")).unwrap().set_len((4 << 20) + 1).unwrap();
-    let (c, notes) = load(Some(&main)).unwrap();
+    let (c, notes) = load(Some(&main), &Blind).unwrap();
     assert_eq!(notes, [], "and no word of a cache that is not there yet");
     let here = |at: &str, file: &str, said: &str| {
         format!("{}:{at}: {} {said}", main.display(), dir.path().join(file).display())

@@ -12,9 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::boot::render::{Fault, check_templates};
 use crate::config::{self, Config, Errors, Finding, Mode, Note, Place, Unknown};
+use crate::media::Library;
 use crate::mirror::verify::Trust;
 use crate::model::event::size;
 use crate::model::firmware::TABLE;
+use crate::model::profile::Kind;
 use crate::model::{Machine, Profile};
 use crate::{boot, ipxe, tls};
 
@@ -34,7 +36,7 @@ pub struct Checked {
 
 /// Reads the whole configuration and everything that it names.
 pub fn check(file: Option<&Path>) -> Checked {
-    let (config, notes) = match config::load(file) {
+    let (config, notes) = match config::load(file, &Library::default()) {
         Ok((config, notes)) => (Arc::new(config), notes),
         Err(errors) => return Checked { config: None, notes: Vec::new(), errors },
     };
@@ -47,6 +49,8 @@ pub fn check(file: Option<&Path>) -> Checked {
     look.certificates();
     look.keys();
     look.interfaces();
+    look.notes.extend(silent(&config));
+    look.installers();
     look.notes.extend(config::open_secrets(&config));
     let Look { notes, errors, seen: mut all, .. } = look;
     for error in errors.errors {
@@ -147,6 +151,29 @@ pub fn within<T: Send + 'static>(
     told.recv_timeout(limit).ok()
 }
 
+/// Profiles that install and whose answers report nothing: their machines are wiped at each start,
+/// until they are held. A text that cannot be read is another's to tell.
+pub fn silent(config: &Config) -> Vec<Note> {
+    let installs = |p: &&Profile| p.kind == Kind::Install && !p.answers.is_empty();
+    let says = |text: &str| text.contains("report");
+    let silent = |p: &&Profile| {
+        let by_args = p.boots().any(|boot| says(&boot.args));
+        let texts = boot::render::templates(p);
+        !by_args && texts.is_ok_and(|texts| !texts.iter().any(|text| says(text)))
+    };
+    let note = |p: &Profile| {
+        Finding::new(
+            config.place(&format!("profile/{}", p.name)),
+            format!(
+                "no answer of profile {} reports: a machine installs again until it is held",
+                p.name
+            ),
+            "end it with curl -fsS {{ report }}/done",
+        )
+    };
+    config.profiles.iter().filter(installs).filter(silent).map(note).collect()
+}
+
 struct Look {
     config: Arc<Config>,
     notes: Vec<Note>,
@@ -162,6 +189,18 @@ impl Look {
 
     fn note(&mut self, place: Place, message: impl AsRef<str>, hint: impl AsRef<str>) {
         self.notes.push(Finding::new(place, message, hint));
+    }
+
+    /// What the installers want to be known before a machine is started.
+    fn installers(&mut self) {
+        let config = self.config.clone();
+        for profile in &config.profiles {
+            let note = profile.release.as_ref().map_or("", |r| &r.note);
+            if !note.is_empty() {
+                let place = config.place(&format!("profile/{}", profile.name));
+                self.note(place, format!("profile {}: {note}", profile.name), "");
+            }
+        }
     }
 
     /// Machines that are told by what whoever asks says of itself, and get answers for that.

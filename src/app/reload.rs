@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Options;
-use crate::config::{Config, Errors};
+use crate::config::{Config, Errors, Root};
 use crate::dhcp::serve::Dhcp;
 use crate::http::{Stale, Standing};
+use crate::media;
 use crate::mirror::serve::Mirrors;
 
 /// How often the files are looked at.
@@ -23,6 +24,8 @@ const NOT_RELOADED: &str = "configuration-not-reloaded";
 const RESTART: &str = "restart-wanted";
 /// Entries of the folder of more that are looked at.
 const FILES: usize = 4096;
+/// An image that was written to this lately is still being copied: a slow copy pauses.
+const GROWS: Duration = Duration::from_secs(5);
 
 pub struct Reload {
     pub options: Options,
@@ -121,6 +124,10 @@ impl Reload {
 /// not (network file systems, folders that come later, links that are turned round).
 pub struct Files {
     main: Option<PathBuf>,
+    /// Images, and the user's own installers: what they hold is a part of the configuration.
+    more: Vec<PathBuf>,
+    /// Folders of images.
+    images: Vec<PathBuf>,
     seen: Look,
     /// What the last look found, where that was new: an editor writes a file in several steps, and
     /// only what two looks find alike is a change.
@@ -137,7 +144,30 @@ impl Files {
         let mut looks = tokio::time::interval(LOOK);
         // A machine that slept has nothing to catch up with.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Files { main: main.map(Into::into), seen: look(main), settling: None, looks }
+        let seen = look(main, &[]);
+        let (more, images) = (Vec::new(), Vec::new());
+        Files { main: main.map(Into::into), more, images, seen, settling: None, looks }
+    }
+
+    /// Looks at what `config` names from now on, too.
+    pub fn also(&mut self, config: &Config) {
+        let images = config.folders.iter().filter_map(|f| match &f.root {
+            Root::Images(images) => Some(images),
+            Root::Dir(_) => None,
+        });
+        self.more = config.own_installers.iter().chain(images.flatten()).cloned().collect();
+        self.images.clone_from(&config.watched);
+        // Those of the folders have been looked at by those.
+        self.more
+            .retain(|path| !path.parent().is_some_and(|dir| self.images.iter().any(|d| d == dir)));
+        self.seen.extend(look(None, &self.more));
+        self.seen.extend(images_in(&self.images, &self.seen, SystemTime::now()));
+    }
+
+    fn now(&self) -> Look {
+        let mut now = look(self.main.as_deref(), &self.more);
+        now.extend(images_in(&self.images, &self.seen, SystemTime::now()));
+        now
     }
 
     /// Returns when a file has changed, come or gone; never, where there is nothing to watch.
@@ -148,7 +178,7 @@ impl Files {
         }
         loop {
             self.looks.tick().await;
-            let now = look(self.main.as_deref());
+            let now = self.now();
             if now == self.seen {
                 self.settling = None;
             } else if self.settling.as_ref() == Some(&now) {
@@ -162,19 +192,84 @@ impl Files {
     }
 }
 
-/// The file and those of the folder of more beside it, as they are now; what cannot be read is not
-/// there, which is a change too.
-fn look(main: Option<&Path>) -> Look {
-    let Some(main) = main else { return Look::new() };
-    let more = std::fs::read_dir(main.with_extension("d")).into_iter().flatten();
-    let more = more.flatten().map(|entry| entry.path()).take(FILES);
-    let more = more.filter(|path| path.extension().is_some_and(|e| e == "toml"));
-    std::iter::once(main.to_path_buf())
-        .chain(more)
+/// The file and those of the folder of more beside it, and `others` with what is directly in them
+/// and in their folders, as they are now; what cannot be read is not there, which is a change too.
+fn look(main: Option<&Path>, others: &[PathBuf]) -> Look {
+    let inside = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).take(FILES)
+    };
+    let beside = main.into_iter().flat_map(|main| inside(main.with_extension("d")));
+    let beside = beside.filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    let below = others.iter().flat_map(|other| inside(other.clone()));
+    let deeper = below.flat_map(|path| {
+        let in_it = inside(path.clone());
+        std::iter::once(path).chain(in_it)
+    });
+    main.into_iter()
+        .map(Path::to_path_buf)
+        .chain(beside)
+        .chain(others.iter().cloned())
+        .chain(deeper)
+        .take(FILES)
         .filter_map(|path| {
-            let about = std::fs::metadata(&path).ok()?;
-            let changed = about.modified().ok()?;
-            Some((path, (about.ino(), about.len(), changed)))
+            let is = seen(&path)?;
+            Some((path, is))
         })
         .collect()
+}
+
+fn seen(path: &Path) -> Option<(u64, u64, SystemTime)> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.ino(), about.len(), about.modified().ok()?))
+}
+
+/// The images in some folders, and nothing else that is in them. One that is being written is as it
+/// was seen before, or not there yet.
+fn images_in(dirs: &[PathBuf], before: &Look, now: SystemTime) -> Look {
+    let mut found = Look::new();
+    for dir in dirs {
+        // Whether there is a folder at all, not when something was put into it.
+        found.extend(dir.is_dir().then(|| (dir.clone(), (0, 0, SystemTime::UNIX_EPOCH))));
+        for path in media::images(dir).unwrap_or_default().into_iter().take(FILES) {
+            let Some(is) = seen(&path) else { continue };
+            // It may have been written to since `now` was.
+            let age = now.duration_since(is.2).unwrap_or_else(|ahead| ahead.duration());
+            let grows = age < GROWS;
+            match before.get(&path) {
+                Some(was) if grows => drop(found.insert(path, *was)),
+                None if grows => {}
+                _ => drop(found.insert(path, is)),
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_folder_of_images_only_images_count_once_they_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = [dir.path().to_path_buf()];
+        let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+        let now = SystemTime::now();
+        let later = now + 2 * GROWS;
+        let empty = images_in(&dirs, &Look::new(), now);
+        put("SHA256SUMS", b"x");
+        put(".a.iso.part", b"x");
+        assert_eq!(images_in(&dirs, &empty, later), empty, "no image");
+        put("a.iso", b"half");
+        assert_eq!(images_in(&dirs, &empty, now), empty, "it grows");
+        let half = images_in(&dirs, &empty, later);
+        assert_eq!(half.len(), 2, "nobody has written to it for a while");
+        put("a.iso", b"whole image");
+        assert_eq!(images_in(&dirs, &half, now), half, "it grows again");
+        let whole = images_in(&dirs, &half, later);
+        assert_ne!(whole, half);
+        std::fs::remove_file(dir.path().join("a.iso")).unwrap();
+        assert_eq!(images_in(&dirs, &whole, now), empty, "it is gone, which counts at once");
+    }
 }

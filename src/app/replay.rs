@@ -32,6 +32,7 @@ use crate::dhcp::lease::Leases;
 use crate::dhcp::wire::{self, Reply, code};
 use crate::http::{self, Door};
 use crate::ledger::{KEPT, Ledger, Past};
+use crate::media::Library;
 use crate::model::event::{DETAIL_LIMIT, plain};
 use crate::model::{Event, Facts, Mac, Stage, Transfer, Why};
 use crate::{dhcp, ipxe, tftp};
@@ -183,6 +184,7 @@ struct Sending {
 }
 
 struct Play<'a> {
+    library: Library,
     config: &'a Config,
     server: [Ipv4Net; 1],
     ledger: Ledger,
@@ -220,6 +222,7 @@ impl<'a> Play<'a> {
             }
         }
         Play {
+            library: Library::default(),
             config,
             server: [server],
             ledger,
@@ -446,7 +449,7 @@ impl<'a> Play<'a> {
             tls: self.config.tls.enabled,
         };
         let urls = door.urls(IpAddr::V4(self.server[0].addr()), "");
-        http::make(self.config, &facts, &Ask::default(), &urls).said
+        http::make(&self.library, self.config, &facts, &Ask::default(), &urls).said
     }
 
     fn hello(&mut self, packet: &Packet) {

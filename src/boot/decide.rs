@@ -108,6 +108,7 @@ pub fn effective<'a>(
         hostname: life.name.clone(),
         loader: None,
         vars: serde_json::Map::new(),
+        settings: serde_json::Map::new(),
         secrets: Default::default(),
         power: Power::default(),
     }))

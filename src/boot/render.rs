@@ -23,8 +23,8 @@ use super::disk;
 use super::script::{self, Fetch, For};
 use super::value::{IpxeValue, ipxe_value, ipxe_word};
 use crate::config::report::ERROR_LIMIT;
-use crate::config::{self, Config, Mirror};
-use crate::model::profile::{Answer, Source, Template};
+use crate::config::{self, Config, Mirror, settings};
+use crate::model::profile::{Answer, Boot, Initrd, Source, Start, Template};
 use crate::model::{Facts, Hidden, Mac, Machine, Profile, Secret, Why, token};
 
 /// The largest text that a template may grow to.
@@ -80,10 +80,43 @@ impl Urls {
 
     pub fn source(&self, source: &Source) -> String {
         match source {
+            Source::Answer(name) => self.answer(name),
             Source::Ours { folder, path } => self.file(folder, path),
             Source::Mirror { mirror, path } => self.mirrored(mirror, path),
             Source::Url(url) => url.clone(),
         }
+    }
+}
+
+impl Urls {
+    /// Where a tree of files is by plain HTTP, without a slash behind it.
+    pub fn plain(&self, tree: &Source) -> String {
+        let (door, name, path) = match tree {
+            Source::Ours { folder, path } => ("files", folder, path),
+            Source::Mirror { mirror, path } => ("mirror", mirror, path),
+            Source::Url(url) => return url.trim_end_matches('/').to_string(),
+            Source::Answer(name) => return self.answer(name),
+        };
+        let url = format!("{}/{door}/{}/{}", self.http, encode(name), encode(path));
+        url.trim_end_matches('/').to_string()
+    }
+
+    /// What templates see of it: `url`; `host` and `path`, which it is put together of; `files`, the
+    /// texts of those that the installer reads; and `iso`, where its first image is as a whole.
+    fn tree(&self, tree: &Source, files: &BTreeMap<String, String>) -> Value {
+        let url = self.plain(tree);
+        let bare = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+        let mut seen = json!({
+            "url": url,
+            "host": host,
+            "path": format!("/{path}"),
+            "files": files,
+        });
+        if let Source::Ours { folder, .. } = tree {
+            seen["iso"] = format!("{}/image/{}.iso", self.http, encode(folder)).into();
+        }
+        seen
     }
 }
 
@@ -146,7 +179,7 @@ impl RenderError {
     /// In the template; of one of ours at the place of the answer that names it, where what it
     /// misses can be given.
     fn in_answer(scene: &Scene, answer: &Answer, error: &tera::Error) -> RenderError {
-        if let Template::Builtin { .. } = answer.template {
+        if answer.template.is_builtin() {
             let message = format!("{}: {}", answer.template, sentence(error));
             return RenderError::of_answer(scene.profile, answer, message);
         }
@@ -219,7 +252,9 @@ struct About<'a> {
 /// them), `server` (url, http, address; host is the address with the port of plain HTTP, where that
 /// is not 80), and URLs: `answers.NAME`, `seed` (the folder of the answers), `report`, `files`, and
 /// `mirrors.NAME`, which is plain HTTP even where TLS is on: installers fetch packages by it, have
-/// no CA of ours, and verify by signatures. Answers see `secrets` besides: the profile's, then the
+/// no CA of ours, and verify by signatures. Profiles that install a system see `settings`, `release`,
+/// `unattended`, `tree` (url, host, path, files, iso: plain HTTP, too), `trees.NAME` and `parts.NAME`.
+/// Answers see `secrets` besides: the profile's, then the
 /// machine's over them.
 ///
 /// Each is made when a template is filled that names it: most name two or three.
@@ -233,8 +268,23 @@ pub struct Scene<'a> {
 }
 
 /// What a template sees, by name.
-const NAMES: [&str; 9] =
-    ["machine", "profile", "vars", "server", "answers", "seed", "report", "files", "mirrors"];
+const NAMES: [&str; 15] = [
+    "machine",
+    "profile",
+    "vars",
+    "server",
+    "answers",
+    "seed",
+    "report",
+    "files",
+    "mirrors",
+    "settings",
+    "release",
+    "tree",
+    "trees",
+    "parts",
+    "unattended",
+];
 
 /// Of [`NAMES`] those that stand anywhere in a template; all of them for one that shows all.
 fn names_in(template: &str) -> Vec<&'static str> {
@@ -317,6 +367,45 @@ impl<'a> Scene<'a> {
                 let mirror = |m: &Mirror| (m.name.clone(), urls.mirror(&m.name).into());
                 value(config.mirrors.iter().map(mirror).collect::<Map<_, Value>>())
             }
+            "settings" => value(settings::seen(config, profile, *machine, self.facts)),
+            "release" => profile.release.as_ref().map_or_else(tera::Value::undefined, |release| {
+                let mut all: Map<String, Value> = release
+                    .captures
+                    .iter()
+                    .map(|(name, text)| (name.clone(), text.as_str().into()))
+                    .collect();
+                all.insert("their_arch".into(), all.get("arch").cloned().unwrap_or_default());
+                let major = release.version.split('.').next().unwrap_or_default();
+                for (name, text) in [
+                    ("installer", release.installer.as_str()),
+                    ("title", &release.title),
+                    ("version", &release.version),
+                    ("major", major),
+                    ("arch", release.arch),
+                ] {
+                    all.insert(name.into(), text.into());
+                }
+                value(all)
+            }),
+            "tree" => match profile.release.as_ref().and_then(|r| Some((r, r.tree.as_ref()?))) {
+                Some((release, tree)) => value(urls.tree(tree, &release.files)),
+                None => tera::Value::undefined(),
+            },
+            "unattended" => value(profile.release.as_ref().is_some_and(|r| r.unattended)),
+            "parts" => {
+                let all = profile.release.iter().flat_map(|r| &r.parts);
+                let url = |(name, part): (&String, &Source)| {
+                    (name.clone(), Value::from(urls.plain(part)))
+                };
+                value(all.map(url).collect::<Map<_, Value>>())
+            }
+            "trees" => {
+                let all = profile.release.iter().flat_map(|r| &r.trees);
+                let url = |(name, tree): (&String, &Source)| {
+                    (name.clone(), Value::from(urls.plain(tree)))
+                };
+                value(all.map(url).collect::<Map<_, Value>>())
+            }
             _ => tera::Value::undefined(),
         }
     }
@@ -356,7 +445,17 @@ pub fn answer(scene: &Scene, answer: &Answer, template: &str) -> Result<String, 
         let shown = scene.secrets().into_keys().map(|name| (name, format!("(secret {name})")));
         tera::Value::from_serializable(&shown.collect::<BTreeMap<_, _>>())
     });
-    fill(template, scene, secrets.as_ref()).map_err(|e| RenderError::in_answer(scene, answer, &e))
+    fill(template, scene, secrets.as_ref())
+        .map(|text| ended(answer, text))
+        .map_err(|e| RenderError::in_answer(scene, answer, &e))
+}
+
+/// The lines of an answer with the ends that its reader wants.
+fn ended(answer: &Answer, text: String) -> String {
+    match answer.crlf {
+        true => text.replace("\r\n", "\n").replace('\n', "\r\n"),
+        false => text,
+    }
 }
 
 /// An answer file as its machine is sent it, with its secrets, which are read now. For nothing that
@@ -376,7 +475,8 @@ pub fn whole_answer(scene: &Scene, of: &Answer, template: &str) -> Result<Hidden
     }
     let shown: BTreeMap<_, _> = secrets.iter().map(|(name, s)| (*name, s.reveal())).collect();
     let values = tera::Value::from_serializable(&shown);
-    fill(template, scene, Some(&values)).map(Hidden::new).or_else(|_| {
+    let whole = fill(template, scene, Some(&values)).map(|text| Hidden::new(ended(of, text)));
+    whole.or_else(|_| {
         // tera's words may quote a value. What fails without the secrets too tells why.
         answer(scene, of, template)?;
         let message = format!("{} cannot be filled with its secrets as they are now", of.template);
@@ -422,15 +522,15 @@ fn names_secrets(template: &str) -> bool {
 }
 
 /// The kernel's arguments on one line: as declared, then the console, then `initrd=` for a UEFI
-/// kernel, unless the profile names its initrds itself.
+/// kernel, unless the boot names its initrds itself.
 ///
 /// # Errors
 /// With the place where the profile is declared; also for a result that would mean something to
 /// iPXE.
-pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> {
+pub fn args(scene: &Scene, profile: &Profile, boot: &Boot) -> Result<IpxeValue, RenderError> {
     // Line breaks that the user wrote to keep the line short are his own; those that come out of a
     // value are refused below.
-    let template = profile.args.split_whitespace().collect::<Vec<_>>().join(" ");
+    let template = boot.args.split_whitespace().collect::<Vec<_>>().join(" ");
     let wrong =
         |e: tera::Error| RenderError::at(profile, "args", format!("args: {}", sentence(&e)));
     let mut args = fill(&template, scene, None).map_err(wrong)?;
@@ -440,8 +540,8 @@ pub fn args(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> 
         // The last one named is where init talks.
         args.push_str(&format!(" console=tty0 console={console}"));
     }
-    if !args.split_whitespace().any(|a| a.starts_with("initrd=")) {
-        for name in names(&profile.initrds) {
+    if boot.initrd_args && !args.split_whitespace().any(|a| a.starts_with("initrd=")) {
+        for name in names(&boot.initrds) {
             args.push_str(&format!(" initrd={name}"));
         }
     }
@@ -466,12 +566,34 @@ pub fn machine_script(
     for (of, template) in profile.answers.iter().zip(answers) {
         answer(scene, of, template)?;
     }
-    let args = args(scene, profile)?;
-    let initrds: Vec<Fetch> = std::iter::zip(&profile.initrds, names(&profile.initrds))
-        .map(|(source, name)| Fetch { url: urls.source(source), name })
+    let boot = profile.boot(scene.facts.is_uefi());
+    let kernel = match &boot.start {
+        Start::Kernel(kernel) => kernel,
+        Start::Script(lines) => return commands(who, scene, profile, lines),
+    };
+    let args = args(scene, profile, boot)?;
+    let is_file = !boot.initrd_args;
+    let initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names(&boot.initrds))
+        .map(|(initrd, name)| Fetch { url: urls.source(&initrd.source), name, is_file })
         .collect();
-    script::machine(who, profile, &urls.source(&profile.kernel), &args, &initrds)
+    script::machine(who, profile, &urls.source(kernel), &args, &initrds)
         .map_err(|live| RenderError::at(profile, "", format!("kernel, initrd or title: {live}")))
+}
+
+/// The script of a profile that is commands of iPXE.
+fn commands(
+    who: &For<'_>,
+    scene: &Scene,
+    profile: &Profile,
+    lines: &[String],
+) -> Result<String, RenderError> {
+    let wrong = |what: String| RenderError::at(profile, "install", format!("its script: {what}"));
+    let line = |line: &String| {
+        let text = fill(line, scene, None).map_err(|e| wrong(sentence(&e)))?;
+        ipxe_value(&text).map_err(|live| wrong(format!("{text:?} is refused because {live}")))
+    };
+    let lines = lines.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+    script::commands(who, profile, lines).map_err(|live| wrong(live.to_string()))
 }
 
 /// The texts of the profile's templates.
@@ -489,7 +611,7 @@ pub fn templates(profile: &Profile) -> Result<Vec<String>, RenderError> {
 pub fn template(profile: &Profile, answer: &Answer) -> Result<String, RenderError> {
     let file = match &answer.template {
         Template::File(path) => path,
-        Template::Builtin { text, .. } => return Ok(text.to_string()),
+        Template::Of { text, .. } => return Ok(text.to_string()),
     };
     disk::read_template(file).map_err(|e| {
         let file = file.display();
@@ -513,6 +635,9 @@ pub struct Fault {
 /// Renders a profile for each machine that is declared with it, and for one that is not where the
 /// menu offers it, with facts that leave nothing out. What it finds would fail on every machine.
 pub fn check_templates(config: &Config, profile: &Profile) -> Vec<Fault> {
+    if profile.unready.is_some() {
+        return Vec::new();
+    }
     let templates = match templates(profile) {
         Ok(templates) => templates,
         Err(error) => return vec![Fault { error, machine: None }],
@@ -552,7 +677,9 @@ fn faults(
     let answers = profile.answers.iter().zip(templates);
     let mut wrong: Vec<RenderError> =
         answers.filter_map(|(of, template)| answer(&scene, of, template).err()).collect();
-    wrong.extend(args(&scene, profile).err());
+    if let Some(boot) = Some(profile.boot(facts.is_uefi())).filter(|b| b.kernel().is_some()) {
+        wrong.extend(args(&scene, profile, boot).err());
+    }
     if wrong.is_empty() {
         let name = machine.map_or("sample", |m| &m.name);
         let who = For { mac: facts.mac, name, base: &urls.base, choose: None };
@@ -590,9 +717,13 @@ fn sample_urls() -> Urls {
 
 /// The names of the initrds for iPXE and for `initrd=`: the file's own, as every guide has it,
 /// unless two are alike or it is no plain word.
-fn names(initrds: &[Source]) -> Vec<String> {
-    let own = |source: &Source| {
-        let path = match source {
+fn names(initrds: &[Initrd]) -> Vec<String> {
+    let own = |initrd: &Initrd| {
+        if let Some(name) = &initrd.name {
+            return name.clone();
+        }
+        let path = match &initrd.source {
+            Source::Answer(name) => name.as_str(),
             Source::Ours { path, .. } | Source::Mirror { path, .. } => path.as_str(),
             Source::Url(url) => url.split(['?', '#']).next().unwrap_or(""),
         };
@@ -703,13 +834,20 @@ pub(super) mod tests {
             name: name.into(),
             title: format!("Title of {name}"),
             menu: false,
-            kernel: Source::Ours { folder: "debian".into(), path: "amd64/linux".into() },
-            initrds: vec![Source::Ours { folder: "debian".into(), path: "amd64/initrd.gz".into() }],
-            args: "auto url={{ answers.preseed }} hostname={{ machine.hostname }} rack={{ vars.rack }}"
-                .into(),
+            boot: Boot::linux(
+                Source::Ours { folder: "debian".into(), path: "amd64/linux".into() },
+                vec![Source::Ours { folder: "debian".into(), path: "amd64/initrd.gz".into() }],
+                "auto url={{ answers.preseed }} hostname={{ machine.hostname }} rack={{ vars.rack }}",
+            ),
+            unready: None,
+            uefi: None,
+            release: None,
+            settings: None,
+            memory: None,
             answers: vec![Answer {
                 name: "preseed".into(),
                 template: Template::File("/nowhere/preseed.cfg".into()),
+                crlf: false,
             }],
             console: Some("ttyS0,115200".into()),
             vars: Map::from_iter([("rack".into(), "r0".into()), ("user".into(), "root".into())]),
@@ -731,6 +869,7 @@ pub(super) mod tests {
             loader: None,
             vars: Map::from_iter([("rack".into(), "r7".into())]),
             secrets: Default::default(),
+            settings: Default::default(),
             power: Default::default(),
         }
     }
@@ -756,16 +895,16 @@ pub(super) mod tests {
         let mut p = profile("web");
         let url = format!("http://192.0.2.1/b/{}/answer/preseed", "0".repeat(32));
         assert_eq!(
-            args(&scene(&p), &p).unwrap().as_str(),
+            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
             format!(
                 "auto url={url} hostname=web1 rack=r7 console=tty0 console=ttyS0,115200 \
                  initrd=initrd.gz"
             )
         );
-        p.args = "initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}".into();
+        p.boot.args = "initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}".into();
         let seed = format!("http://192.0.2.1/b/{}/answer/", "0".repeat(32));
         assert_eq!(
-            args(&scene(&p), &p).unwrap().as_str(),
+            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
             format!("initrd=mine.img console=ttyS0,115200 ds=nocloud;s={seed}")
         );
     }
@@ -775,10 +914,10 @@ pub(super) mod tests {
         for bad in ["a || shell", "a && b", "a ; b", "a #b", "${x}", "a\nshell", "\\"] {
             let mut p = profile("web");
             p.console = None;
-            p.initrds.clear();
+            p.boot.initrds.clear();
             p.vars.insert("own".into(), bad.into());
-            p.args = "quiet x={{ vars.user }} {{ vars.own }}".into();
-            let e = args(&scene(&p), &p).unwrap_err();
+            p.boot.args = "quiet x={{ vars.user }} {{ vars.own }}".into();
+            let e = args(&scene(&p), &p, &p.boot).unwrap_err();
             assert!(e.to_string().starts_with("pilotlight.toml:12: profile web: args"), "{e}");
             assert!(!e.to_string().contains('\n'), "{e}");
         }
@@ -865,8 +1004,12 @@ pub(super) mod tests {
         assert!(whole_answer(&scene, &of, &long).unwrap().reveal().starts_with("hunter2 hunter3"));
         // Arguments, also after an answer that has them.
         for seen in ["{{ secrets.root }}", "{{ __tera_context }}"] {
-            let p = Profile { args: seen.into(), ..p.clone() };
-            assert!(args(&scene, &p).map_or(true, |a| !a.as_str().contains("hunter2")), "{seen}");
+            let mut p = p.clone();
+            p.boot.args = seen.into();
+            assert!(
+                args(&scene, &p, &p.boot).map_or(true, |a| !a.as_str().contains("hunter2")),
+                "{seen}"
+            );
         }
         // A profile without them, and one whose file is not there.
         assert!(whole_answer(&self::scene(&profile("web")), &of, text).is_err());
@@ -904,9 +1047,10 @@ pub(super) mod tests {
 
     #[test]
     fn names_of_initrds() {
-        let ours = |path: &str| Source::Ours { folder: "f".into(), path: path.into() };
+        let ours =
+            |path: &str| Initrd::from(Source::Ours { folder: "f".into(), path: path.into() });
         let url = Source::Url("https://a.example/x/initrd.img?y=/z".into());
-        assert_eq!(names(&[ours("a/initrd.gz"), url]), ["initrd.gz", "initrd.img"]);
+        assert_eq!(names(&[ours("a/initrd.gz"), url.into()]), ["initrd.gz", "initrd.img"]);
         assert_eq!(
             names(&[ours("a/i"), ours("b/i"), ours("c/a b")]),
             ["initrd0", "initrd1", "initrd2"]
@@ -957,7 +1101,7 @@ pub(super) mod tests {
         let broken = dir.path().join("broken.cfg");
         std::fs::write(&broken, "{{ vars.rack }\n").unwrap();
         typo.answers[0].template = Template::File(broken);
-        typo.args = "{{ machine.hostnam }}".into();
+        typo.boot.args = "{{ machine.hostnam }}".into();
         let config = Config {
             profiles: vec![good, unread, typo],
             machines: vec![

@@ -29,6 +29,7 @@ static SCRIPTS: LazyLock<Tera> = LazyLock::new(|| {
     tera.add_raw_templates([
         ("again.ipxe", include_str!("../../ipxe/again.ipxe")),
         ("discover.ipxe", include_str!("../../ipxe/discover.ipxe")),
+        ("commands.ipxe", include_str!("../../ipxe/commands.ipxe")),
         ("disk.ipxe", include_str!("../../ipxe/disk.ipxe")),
         ("entry.ipxe", include_str!("../../ipxe/entry.ipxe")),
         ("held.ipxe", include_str!("../../ipxe/held.ipxe")),
@@ -99,6 +100,9 @@ pub struct Fetch {
     pub url: String,
     /// The name under which iPXE keeps it, and by which a UEFI kernel finds its initrd.
     pub name: String,
+    /// Whether that is its name to a BIOS kernel, too (wimboot): iPXE puts a file that has arguments
+    /// into a cpio archive, where the first of them is its name. Linux would not find its own initrd.
+    pub is_file: bool,
 }
 
 /// Kernel and initrds of a profile, with the arguments as rendered and checked.
@@ -117,7 +121,9 @@ pub fn machine(
     let mut files = vec![File { what: "kernel", url, command }];
     for initrd in initrds {
         let url = ipxe_word(&initrd.url)?;
-        let command = ipxe_value(&format!("initrd --name {} {url}", ipxe_word(&initrd.name)?))?;
+        let name = ipxe_word(&initrd.name)?;
+        let file = if initrd.is_file { format!(" {name}") } else { String::new() };
+        let command = ipxe_value(&format!("initrd --name {name} {url}{file}"))?;
         files.push(File { what: "initrd", url, command });
     }
     let values = Values {
@@ -130,6 +136,22 @@ pub fn machine(
         Some(shape) => shaped(shape.get_or_init(|| shape_of(values.files.len())), &values),
         None => fill("machine.ipxe", values),
     })
+}
+
+/// Commands of an installer, one after the other, and then the local disk.
+///
+/// # Errors
+/// [`Live`], for the profile's title.
+pub fn commands(who: &For<'_>, profile: &Profile, lines: Vec<IpxeValue>) -> Result<String, Live> {
+    #[derive(Serialize)]
+    struct Commands {
+        machine: IpxeValue,
+        profile: IpxeValue,
+        lines: Vec<IpxeValue>,
+        again: String,
+    }
+    let (machine, profile) = (shown(who.name), ipxe_value(&profile.title)?);
+    Ok(fill("commands.ipxe", Commands { machine, profile, lines, again: who.again() }))
 }
 
 /// What `machine.ipxe` is filled with.
@@ -209,7 +231,9 @@ fn shaped(shape: &[Part], values: &Values) -> String {
 }
 
 /// The menu of a machine that nothing is declared for.
-pub fn menu(who: &For<'_>, config: &Config, why: &Because) -> String {
+///
+/// A UEFI machine is not offered what BIOS alone can start.
+pub fn menu(who: &For<'_>, config: &Config, why: &Because, uefi: bool) -> String {
     #[derive(Serialize)]
     struct Item {
         name: String,
@@ -234,7 +258,7 @@ pub fn menu(who: &For<'_>, config: &Config, why: &Because) -> String {
             title: shown(&config.menu.title),
             mac: shown(&who.mac.to_string()),
             why: shown(&why.to_string()),
-            profiles: offered(config).map(item).collect(),
+            profiles: offered(config).filter(|p| !(uefi && p.is_bios_only())).map(item).collect(),
             timeout: config.menu.timeout.as_millis().max(1),
             here: who.here(),
             facts: FACTS,

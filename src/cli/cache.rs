@@ -208,7 +208,7 @@ fn profile<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a Profile> {
 }
 
 /// The store of the state directory; `None`: a running server has it.
-fn store(config: &Config) -> anyhow::Result<Option<Box<dyn store::Store>>> {
+pub(super) fn store(config: &Config) -> anyhow::Result<Option<Box<dyn store::Store>>> {
     const HINT: &str =
         "the state directory cannot be used (`sudo` may, or --state-dir names another)";
     let dir = &config.state_dir;

@@ -27,6 +27,7 @@ use crate::dhcp::lease::Leases;
 use crate::dhcp::wire::{Class, Kind, Request, ipxe as feature};
 use crate::ipxe::{self, Https};
 use crate::ledger::Handed;
+use crate::media::Library;
 use crate::model::profile::Source;
 use crate::model::{Facts, Family, Firmware, Mac, Machine, Profile, Transport, Why, machine};
 use crate::{app, http, tls};
@@ -521,8 +522,11 @@ impl<'a> Tale<'a> {
             token: TOKEN.into(),
         };
         self.step("iPXE gets the machine's script");
+        let uefi = facts.is_uefi();
         let theirs = (self.config.clone(), facts, urls.clone());
-        let job = move || http::make(&theirs.0, &theirs.1, &Ask::default(), &theirs.2);
+        let job = move || {
+            http::make(&Library::default(), &theirs.0, &theirs.1, &Ask::default(), &theirs.2)
+        };
         let Some(made) = app::within(app::RENDER_TIME, job) else {
             self.say(format!(
                 "The templates of its profile take more than {} s: the machine is told so on its \
@@ -540,9 +544,12 @@ impl<'a> Tale<'a> {
         }
         if let Some(profile) = profile {
             self.say(format!("Profile {} is declared at {}.", profile.name, profile.at));
-            self.field("kernel", urls.source(&profile.kernel));
-            for source in &profile.initrds {
-                self.field("initrd", urls.source(source));
+            let boot = profile.boot(uefi);
+            if let Some(source) = boot.kernel() {
+                self.field("kernel", urls.source(source));
+            }
+            for initrd in &boot.initrds {
+                self.field("initrd", urls.source(&initrd.source));
             }
             for name in mirrors(profile) {
                 self.field(&format!("mirror {name}"), urls.mirror(name));
@@ -575,12 +582,11 @@ const SITE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 /// The mirrors that a profile's kernel and initrds come from, each once.
 fn mirrors(profile: &Profile) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for source in std::iter::once(&profile.kernel).chain(&profile.initrds) {
-        match source {
-            Source::Mirror { mirror, .. } if !names.contains(&mirror.as_str()) => {
-                names.push(mirror)
-            }
-            Source::Mirror { .. } | Source::Ours { .. } | Source::Url(_) => {}
+    for source in profile.sources() {
+        if let Source::Mirror { mirror, .. } = source
+            && !names.contains(&mirror.as_str())
+        {
+            names.push(mirror);
         }
     }
     names

@@ -15,7 +15,7 @@ use super::{Mirror, Verify};
 use crate::model::firmware::Cpu;
 
 /// In the order of the list.
-pub const FILES: [(&str, &str); 10] = [
+pub const FILES: [(&str, &str); 11] = [
     ("debian", include_str!("../../assets/catalog/debian.toml")),
     ("ubuntu", include_str!("../../assets/catalog/ubuntu.toml")),
     ("centos-stream", include_str!("../../assets/catalog/centos-stream.toml")),
@@ -26,6 +26,7 @@ pub const FILES: [(&str, &str); 10] = [
     ("opensuse", include_str!("../../assets/catalog/opensuse.toml")),
     ("alpine", include_str!("../../assets/catalog/alpine.toml")),
     ("arch", include_str!("../../assets/catalog/arch.toml")),
+    ("flatcar", include_str!("../../assets/catalog/flatcar.toml")),
 ];
 
 /// Our words for architectures, the first of which needs no mention in a name.
@@ -48,6 +49,14 @@ pub struct Entry {
     pub args: String,
     /// What a user must know; may be empty.
     pub note: String,
+    /// Whose answers it takes, the version that it is to it, and its trees: `MIRROR` or
+    /// `MIRROR/path`. Empty where there is none.
+    pub installer: String,
+    pub version: String,
+    pub tree: String,
+    pub trees: BTreeMap<String, String>,
+    /// The distribution's word for `arch`.
+    pub theirs: String,
 }
 
 /// A mirror that needs no `[[mirror]]`.
@@ -102,11 +111,7 @@ impl Entry {
     /// Whether that processor's firmware can start its kernel. BIOS and 32-bit UEFI say nothing of
     /// what the processor can do beyond that.
     pub fn runs_on(&self, cpu: Cpu) -> bool {
-        match cpu {
-            Cpu::X86 | Cpu::X64 => self.arch == ARCHES[0],
-            Cpu::Arm64 => self.arch == ARCHES[1],
-            Cpu::Arm32 | Cpu::Riscv64 | Cpu::Loong64 => false,
-        }
+        runs_on(self.arch, cpu)
     }
 
     /// The same release for that processor.
@@ -118,6 +123,15 @@ impl Entry {
     fn release(&self) -> &str {
         let bare = self.name.strip_suffix(self.arch).and_then(|name| name.strip_suffix('-'));
         bare.unwrap_or(&self.name)
+    }
+}
+
+/// Whether a processor's firmware can start a kernel of our word `arch`.
+pub fn runs_on(arch: &str, cpu: Cpu) -> bool {
+    match cpu {
+        Cpu::X86 | Cpu::X64 => arch == ARCHES[0],
+        Cpu::Arm64 => arch == ARCHES[1],
+        Cpu::Arm32 | Cpu::Riscv64 | Cpu::Loong64 => false,
     }
 }
 
@@ -153,6 +167,12 @@ struct File {
     args: String,
     #[serde(default)]
     note: String,
+    #[serde(default)]
+    installer: String,
+    #[serde(default)]
+    tree: String,
+    #[serde(default)]
+    trees: BTreeMap<String, String>,
     mirror: Vec<Known>,
     entry: Vec<Release>,
 }
@@ -169,6 +189,11 @@ struct Release {
     initrd: Option<Vec<String>>,
     args: Option<String>,
     note: Option<String>,
+    installer: Option<String>,
+    #[serde(default)]
+    version: String,
+    tree: Option<String>,
+    trees: Option<BTreeMap<String, String>>,
 }
 
 impl Catalog {
@@ -199,5 +224,16 @@ fn entry_of(file: &File, release: &Release, arch: &'static str, theirs: &str) ->
         initrd: all(release.initrd.as_ref().unwrap_or(&file.initrd)),
         args: fill(release.args.as_ref().unwrap_or(&file.args)),
         note: release.note.clone().unwrap_or(file.note.clone()),
+        installer: release.installer.clone().unwrap_or(file.installer.clone()),
+        version: release.version.clone(),
+        tree: fill(release.tree.as_ref().unwrap_or(&file.tree)),
+        trees: release
+            .trees
+            .as_ref()
+            .unwrap_or(&file.trees)
+            .iter()
+            .map(|(name, tree)| (name.clone(), fill(tree)))
+            .collect(),
+        theirs: theirs.into(),
     }
 }

@@ -10,9 +10,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::file::{FILE_LIMIT, parse};
+use super::file::{FILE_LIMIT, parse_with};
 use super::report::{Errors, Finding, Note, Place, Source};
-use super::{Config, Folder, catalog};
+use super::{Config, Folder, Look, Root, catalog, installers};
 use crate::model::{Hidden, Power, Secret, Why, profile};
 
 /// Files of the folder beside the main one.
@@ -26,11 +26,12 @@ const KEYRING_LIMIT: u64 = 4 << 20;
 const SECRET_LIMIT: u64 = 64 << 10;
 
 /// Reads the configuration: `main`, then `*.toml` of the folder beside it, in the order of their
-/// names: `pilotlight.d/` for `pilotlight.toml`. Without `main` it is the default one.
+/// names: `pilotlight.d/` for `pilotlight.toml`. Without `main` it is the default one. `look` tells
+/// what is in the media that it names.
 ///
 /// # Errors
 /// Files that cannot be read, or else everything that is wrong with what they say.
-pub fn load(main: Option<&Path>) -> Result<(Config, Vec<Note>), Errors> {
+pub fn load(main: Option<&Path>, look: &dyn Look) -> Result<(Config, Vec<Note>), Errors> {
     let Some(main) = main else { return Ok((Config::default(), Vec::new())) };
     let mut errors = Errors::default();
     let mut files = Vec::new();
@@ -52,7 +53,7 @@ pub fn load(main: Option<&Path>) -> Result<(Config, Vec<Note>), Errors> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let (mut config, mut notes) = parse(&files)?;
+    let (mut config, mut notes) = parse_with(&files, look)?;
     find_keys(&mut config, &mut notes);
     Ok((config, notes))
 }
@@ -142,6 +143,35 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is not a file"));
     }
     File::open(path)
+}
+
+/// The texts of the installers below a folder: `NAME/FILE`, where it is, and its text.
+///
+/// # Errors
+/// A sentence: the folder or a file of it cannot be read.
+pub fn read_installers(dir: &Path) -> Result<Vec<(String, PathBuf, String)>, String> {
+    let below = |dir: &Path| {
+        let wrong = |e: io::Error| format!("{} cannot be read: {}", dir.display(), why(&e));
+        let all = fs::read_dir(dir).map_err(wrong)?.filter_map(Result::ok);
+        let mut all: Vec<PathBuf> = all.map(|e| e.path()).take(FILES_LIMIT).collect();
+        all.retain(|p| !p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".")));
+        all.sort();
+        Ok::<_, String>(all)
+    };
+    let mut found = Vec::new();
+    for folder in below(dir)?.into_iter().filter(|f| f.is_dir()) {
+        for path in below(&folder)?.into_iter().filter(|f| f.is_file()).take(FILES_LIMIT) {
+            let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
+            let text = read(&path)
+                .map_err(|finding| format!("{}: {}", path.display(), finding.message))?;
+            if text.len() > installers::TEXT_LIMIT {
+                let most = installers::TEXT_LIMIT >> 10;
+                return Err(format!("{} has more than {most} KiB", path.display()));
+            }
+            found.push((name, path, text));
+        }
+    }
+    Ok(found)
 }
 
 /// Why there is no secret. None of it is shown.
@@ -301,7 +331,7 @@ fn is_keyring(bytes: &[u8]) -> bool {
 /// # Errors
 /// All that is missing, unreadable, no file, or outside its folder.
 pub fn check_disk(config: &Config) -> Result<(), Errors> {
-    let mut look = Look { config, errors: Errors::default() };
+    let mut look = Judge { config, errors: Errors::default() };
     if let Some(dir) = &config.tftp.dir {
         look.folder("tftp", dir);
     }
@@ -317,7 +347,11 @@ pub fn check_disk(config: &Config) -> Result<(), Errors> {
     }
     let mut folders: Vec<(&Folder, PathBuf)> = Vec::new();
     for f in &config.folders {
-        folders.extend(look.folder(&format!("files/{}", f.name), &f.dir).map(|real| (f, real)));
+        let key = format!("files/{}", f.name);
+        match &f.root {
+            Root::Dir(dir) => folders.extend(look.folder(&key, dir).map(|real| (f, real))),
+            Root::Images(paths) => paths.iter().for_each(|path| drop(look.file(&key, path))),
+        }
     }
     for m in &config.mirrors {
         for (n, key) in m.keys.iter().enumerate() {
@@ -328,10 +362,19 @@ pub fn check_disk(config: &Config) -> Result<(), Errors> {
         look.folder("cache", dir);
     }
     for p in &config.profiles {
+        if let Some(why) = &p.unready {
+            let message = format!("profile {} cannot be booted: {why}", p.name);
+            look.err(&format!("profile/{}/install", p.name), message, "");
+        }
         let key = |what: &str| format!("profile/{}/{what}", p.name);
-        let initrds = p.initrds.iter().enumerate().map(|(n, s)| (key(&format!("initrd/{n}")), s));
-        for (key, source) in std::iter::once((key("kernel"), &p.kernel)).chain(initrds) {
-            look.source(&key, source, &folders);
+        for boot in p.boots() {
+            let initrds = boot.initrds.iter().map(|i| &i.source).enumerate();
+            let initrds = initrds.map(|(n, s)| (key(&format!("initrd/{n}")), s));
+            for (key, source) in
+                boot.kernel().map(|s| (key("kernel"), s)).into_iter().chain(initrds)
+            {
+                look.source(&key, source, &folders);
+            }
         }
         for a in &p.answers {
             if let profile::Template::File(path) = &a.template {
@@ -347,12 +390,12 @@ pub fn check_disk(config: &Config) -> Result<(), Errors> {
     if look.errors.is_empty() { Ok(()) } else { Err(look.errors) }
 }
 
-struct Look<'a> {
+struct Judge<'a> {
     config: &'a Config,
     errors: Errors,
 }
 
-impl Look<'_> {
+impl Judge<'_> {
     fn err(&mut self, key: &str, message: impl AsRef<str>, hint: impl AsRef<str>) {
         self.errors.push(Finding::new(self.config.place(key), message, hint));
     }

@@ -8,28 +8,32 @@
 //!
 //! Everything that is wrong is collected, up to [`super::report::ERROR_LIMIT`].
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::answers;
 use super::catalog::{self, Entry};
+use super::installers::{self, Blind, Captures, Installers, Known, Look, Plan};
 use super::life;
+use super::media::{self, Medium};
 use super::mirrors;
 use super::report::{Errors, Note};
+use super::settings;
 use super::subnet::{self, subnet};
 use super::walk::{Schema, Spot, TOP, Table, Val, Walk, quoted};
 use super::words::{self, LINE_LIMIT, TITLE_LIMIT};
 use super::{
-    Config, Dhcp, Folder, Http, Ipxe, LOCAL_DISK, Menu, Mirror, Mode, OwnCertificate, Places,
-    Subnet, Tftp, Tls,
+    Config, Dhcp, Http, Ipxe, LOCAL_DISK, Menu, Mirror, Mode, OwnCertificate, Places, Subnet, Tftp,
+    Tls,
 };
-use crate::model::profile::{Answer, Source, Template};
+use crate::model::profile::{Answer, Boot, Initrd, Source, Start, Template};
 use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
 
 /// Bytes of one file.
@@ -59,6 +63,8 @@ const SCHEMA: Schema = &[
             "life",
             "webhook",
             "files",
+            "media",
+            "installers",
             "cache",
             "mirror",
             "profile",
@@ -91,6 +97,8 @@ const SCHEMA: Schema = &[
     ("[life]", &["unknown", "profile", "attempts", "timeout", "held", "rescue", "boots"]),
     ("[[webhook]]", &["url", "secret", "events"]),
     ("[[files]]", &["name", "dir"]),
+    ("[[media]]", &["name", "iso", "dir", "watch", "installer", "version"]),
+    ("[installers]", &["dir"]),
     ("[cache]", &["dir", "limit", "offline", "prefetch"]),
     (
         "[[mirror]]",
@@ -100,16 +108,19 @@ const SCHEMA: Schema = &[
         "[[profile]]",
         &[
             "name", "title", "kind", "menu", "install", "kernel", "initrd", "args", "console",
-            "answers", "vars", "secrets", "timeout", "attempts",
+            "answers", "vars", "secrets", "timeout", "attempts", "settings", "parts",
         ],
     ),
     (
         "[[machine]]",
         &[
             "name", "mac", "uuid", "serial", "vendor", "arch", "profile", "address", "hostname",
-            "loader", "vars", "secrets", "power",
+            "loader", "vars", "settings", "secrets", "power",
         ],
     ),
+    ("[profile.settings]", settings::KEYS),
+    ("[machine.settings]", settings::KEYS),
+    ("`network` of settings", settings::NETWORK_KEYS),
     ("a secret", &["file", "env"]),
     ("the machine's `power`", &["redfish", "user", "password", "insecure", "command"]),
 ];
@@ -121,12 +132,23 @@ const SCHEMA: Schema = &[
 /// # Errors
 /// Everything that is wrong with it, in the order of the files.
 pub fn parse(files: &[(PathBuf, String)]) -> Result<(Config, Vec<Note>), Errors> {
+    parse_with(files, &Blind)
+}
+
+/// The same; what is in the media that it names, `look` tells.
+///
+/// # Errors
+/// As there.
+pub fn parse_with(
+    files: &[(PathBuf, String)],
+    look: &dyn Look,
+) -> Result<(Config, Vec<Note>), Errors> {
     let mut w = Walk::new(files);
     let documents = documents(&mut w, files);
     let mut config = Config::default();
     if w.errors.is_empty() {
         let top = Table::top(&mut w, SCHEMA, &documents);
-        config = walk(&mut w, &top);
+        config = walk(&mut w, &top, look);
         config.sources = files.iter().map(|(path, _)| path.clone()).collect();
     }
     let (places, notes) = w.done()?;
@@ -180,13 +202,23 @@ fn hint(message: &str) -> &'static str {
     }
 }
 
-fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
+fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>, look: &dyn Look) -> Config {
     let default = Config::default();
     let (mut dhcp, mode_at) = dhcp(w, top, default.dhcp);
     let (subnets, sound) = subnets(w, top);
-    let (folders, folder_names) = folders(w, top);
+    let Own { installers, dir: own, broken } = installers(w, top, look);
+    let by = media::By { look, installers: &installers, broken: &broken };
+    let (found, folder_names) = media::homes(w, top, &by);
+    let media::Found { folders, media, watched } = found;
     let (mut mirrors, mirror_names) = mirrors::mirrors(w, top, &folder_names);
-    let homes = Homes { folders: folder_names, mirrors: mirror_names };
+    let homes = Homes {
+        folders: folder_names,
+        mirrors: mirror_names,
+        media,
+        watches: !watched.is_empty(),
+        installers: &installers,
+        broken: &broken,
+    };
     let (profiles, offers, installed) = profiles(w, top, &homes);
     mirrors.extend(installed);
     let (machines, reserved) = machines(w, top, &offers);
@@ -209,6 +241,9 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> Config {
         life,
         webhooks: life::webhooks(w, top),
         folders,
+        watched,
+        own_installers: own,
+        installers: Arc::new(installers),
         cache: mirrors::cache(w, top, default.cache),
         mirrors,
         profiles,
@@ -403,19 +438,40 @@ fn title<'a>(w: &mut Walk<'_>, t: &Table<'a>) -> Option<Val<&'a str>> {
 }
 
 /// Names that are taken, and where.
-pub type Names<'a> = HashMap<&'a str, Spot>;
+pub type Names<'a> = HashMap<Cow<'a, str>, Spot>;
 
-/// Where a kernel can be: names of folders and of mirrors.
+/// Where a kernel can be: names of folders, media and mirrors; and what boots it.
 struct Homes<'a> {
     folders: Names<'a>,
     mirrors: Names<'a>,
+    media: Vec<Medium>,
+    /// Whether what media there are is up to a folder.
+    watches: bool,
+    installers: &'a Installers,
+    broken: &'a HashSet<String>,
 }
 
 /// What a machine can be given: the names of the profiles, and what each of them takes from the
 /// catalogue.
 struct Offers<'a> {
     names: Names<'a>,
-    installs: HashMap<&'a str, &'static Entry>,
+    /// Whether more may come, and some may have gone.
+    watches: bool,
+    installs: HashMap<String, Foreign>,
+}
+
+/// What may be for another processor than a machine's.
+struct Foreign {
+    what: String,
+    arch: &'static str,
+    bios_only: bool,
+    entry: Option<&'static Entry>,
+}
+
+impl Foreign {
+    fn of(entry: &'static Entry) -> Foreign {
+        Foreign { what: entry.name.clone(), arch: entry.arch, bios_only: false, entry: Some(entry) }
+    }
 }
 
 /// The name of a table, unique among its kind. One that is wrong is taken, too: what refers to it
@@ -432,33 +488,60 @@ pub fn name<'a>(
         let message = format!("there are two {kind}s {}", quoted(v.value));
         w.clash(v.at, *first, message, "give one of them another name");
     } else {
-        names.insert(v.value, v.at);
+        names.insert(Cow::Borrowed(v.value), v.at);
     }
     w.check(v, |s| words::name(&format!("a {kind}"), s))
 }
 
-fn folders<'a>(w: &mut Walk<'_>, top: &Table<'a>) -> (Vec<Folder>, Names<'a>) {
-    let (mut found, mut names) = (Vec::new(), Names::new());
-    for t in top.tables(w, "files", "[[files]]") {
-        let name = name(w, &t, "folder", &mut names);
-        t.missing(w, "dir", "write dir = \"…\", the folder to serve");
-        let dir = t.path(w, "dir");
-        if let (Some(name), Some(dir)) = (name, dir) {
-            w.keep(format!("files/{}", name.value), dir.at);
-            found.push(Folder { name: name.value.to_string(), dir: dir.value });
+/// The installers, with those of the user's own folder.
+struct Own {
+    installers: Installers,
+    dir: Option<PathBuf>,
+    /// The names of the user's, where one of them is wrong and none is known for that: what names
+    /// one, or is none of the others, is not told so.
+    broken: HashSet<String>,
+}
+
+fn installers(w: &mut Walk<'_>, top: &Table<'_>, look: &dyn Look) -> Own {
+    let builtin = |dir, broken| Own { installers: Installers::builtin().clone(), dir, broken };
+    let t = top.table(w, "installers", "[installers]");
+    let Some(dir) = t.path(w, "dir") else { return builtin(None, HashSet::new()) };
+    w.keep("installers".into(), dir.at);
+    let own = match look.installers(&dir.value) {
+        Ok(own) => own,
+        Err(why) => {
+            w.err(
+                dir.at,
+                why,
+                "it holds a folder for each installer; docs/installers.md shows one",
+            );
+            return builtin(Some(dir.value), HashSet::new());
+        }
+    };
+    match Installers::of(&own) {
+        Ok(installers) => Own { installers, dir: Some(dir.value), broken: HashSet::new() },
+        Err(wrong) => {
+            for one in wrong {
+                let line = if one.line > 0 { format!(":{}", one.line) } else { String::new() };
+                let message = format!("{}{line}: {}", one.file.display(), one.message);
+                w.err(dir.at, message, "docs/installers.md shows how one is written");
+            }
+            let folder = |(name, ..): &(String, _, _)| name.split('/').next().map(str::to_string);
+            builtin(Some(dir.value), own.iter().filter_map(folder).collect())
         }
     }
-    (found, names)
 }
 
 /// The profiles, what machines can name of them, and the mirrors that they have from the catalogue.
+/// A medium that no profile installs is one by itself, and asks its questions on the screen.
 fn profiles<'a>(
     w: &mut Walk<'_>,
     top: &Table<'a>,
-    homes: &Homes<'_>,
+    homes: &Homes<'a>,
 ) -> (Vec<Profile>, Offers<'a>, Vec<Mirror>) {
     let (mut found, mut names, mut mirrors) = (Vec::new(), Names::new(), Vec::new());
     let mut installs = HashMap::new();
+    let mut used = HashSet::new();
     for t in top.tables(w, "profile", "[[profile]]") {
         let name = name(w, &t, "profile", &mut names);
         if let Some(n) = name.filter(|n| n.value == LOCAL_DISK) {
@@ -466,29 +549,145 @@ fn profiles<'a>(
             w.err(n.at, message, "that name stands for a machine's own disk; take another");
         }
         let install = install(w, &t, homes);
-        if let Some(entry) = install {
-            mirrors::from_catalog(w, entry, &homes.mirrors, &mut mirrors);
-            installs.extend(name.map(|n| (n.value, entry.value)));
+        match install.as_ref().map(|i| (i.at, &i.value)) {
+            Some((at, Install::Entry(entry))) => {
+                let entry = Val { value: *entry, at };
+                mirrors::from_catalog(w, entry, &homes.mirrors, &mut mirrors);
+                installs.extend(name.map(|n| (n.value.to_string(), Foreign::of(entry.value))));
+            }
+            Some((_, Install::Medium(medium))) => drop(used.insert(medium.name.as_str())),
+            _ => {}
         }
-        found.extend(profile(w, &t, name, homes, install));
+        let profile = profile(w, &t, name, homes, install);
+        let of_medium = profile.as_ref().and_then(|p| Some((p.name.clone(), p.release.as_ref()?)));
+        // One that needs no files is for all that iPXE is for.
+        if let Some((name, release)) = of_medium.filter(|(_, release)| release.tree.is_some()) {
+            installs.entry(name).or_insert_with(|| Foreign {
+                what: release.title.clone(),
+                arch: release.arch,
+                bios_only: release.bios_only,
+                entry: None,
+            });
+        }
+        found.extend(profile);
     }
-    (found, Offers { names, installs }, mirrors)
+    for medium in &homes.media {
+        if used.contains(medium.name.as_str()) {
+            // What it lacks is its profile's error, unless that is told what it is.
+            if medium.is.is_ok() {
+                unread(w, medium);
+            }
+            continue;
+        }
+        if let Some(profile) = by_itself(w, medium, homes, &names) {
+            names.insert(Cow::Owned(profile.name.clone()), medium.at);
+            found.push(profile);
+        }
+    }
+    (found, Offers { names, watches: homes.watches, installs }, mirrors)
 }
 
-/// The entry of the catalogue that a profile names.
-fn install(w: &mut Walk<'_>, t: &Table<'_>, homes: &Homes<'_>) -> Option<Val<&'static Entry>> {
+/// Whether a medium cannot be looked into, which is noted. One bad image keeps nothing else from
+/// being served.
+fn unread(w: &mut Walk<'_>, medium: &Medium) -> bool {
+    let Some(why) = &medium.unread else { return false };
+    if why != installers::UNSEEN {
+        let message = format!("the medium {} cannot be served: {why}", quoted(&medium.name));
+        w.note(medium.at, message, "copy the image here once more; it is looked at again then");
+    }
+    true
+}
+
+/// The profile of a medium that none was written for.
+fn by_itself(
+    w: &mut Walk<'_>,
+    medium: &Medium,
+    homes: &Homes<'_>,
+    names: &Names<'_>,
+) -> Option<Profile> {
+    let name = medium.name.as_str();
+    if unread(w, medium) && medium.is.is_err() {
+        return None;
+    }
+    let taken = names.contains_key(name);
+    let planned = plan(&Install::Medium(medium), homes, &Asked::default());
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(why) => {
+            let message = format!("{name} is served, and boots nothing by itself: {why}");
+            let hint = "`pilotlight import` of the image says what it looked for; a [[profile]] can \
+                        name its kernel";
+            w.note(medium.at, message, hint);
+            return None;
+        }
+    };
+    let place = w.place(medium.at);
+    w.keep(format!("profile/{name}"), medium.at);
+    (!taken).then(|| Profile {
+        name: name.into(),
+        title: plan.release.title.clone(),
+        menu: true,
+        unready: None,
+        boot: plan.boot,
+        uefi: plan.uefi,
+        answers: plan.answers,
+        console: None,
+        vars: serde_json::Map::new(),
+        secrets: Default::default(),
+        kind: plan.kind,
+        release: Some(plan.release),
+        settings: None,
+        memory: plan.memory,
+        timeout: None,
+        attempts: None,
+        at: format!("{}:{}", place.file.display(), place.line),
+    })
+}
+
+/// What a profile installs.
+enum Install<'m> {
+    Entry(&'static Entry),
+    Medium(&'m Medium),
+    /// An installer that needs no files.
+    Bare(&'m str),
+    /// What may come into a folder that is watched.
+    Gone,
+}
+
+/// The medium or the entry of the catalogue that a profile names.
+fn install<'m>(w: &mut Walk<'_>, t: &Table<'_>, homes: &'m Homes<'_>) -> Option<Val<Install<'m>>> {
     let v = t.text(w, "install")?;
-    for key in ["kernel", "initrd"].into_iter().filter(|key| t.has(key)) {
-        let message = format!("`{key}` is given beside `install`, which brings its own");
-        w.err(t.key_at(key), message, "leave one of them out");
+    if t.has("kernel") {
+        let message = "`kernel` is given beside `install`, which brings its own";
+        w.err(t.key_at("kernel"), message, "leave one of them out");
+    }
+    if let Some(medium) = media::find(&homes.media, v) {
+        return Some(Val { value: Install::Medium(medium), at: v.at });
+    }
+    if let Some(bare) = homes.installers.get(v.value).filter(|i| i.is_bare()) {
+        return Some(Val { value: Install::Bare(&bare.name), at: v.at });
+    }
+    if homes.broken.contains(v.value) {
+        return None;
     }
     let Some(value) = catalog::entry(v.value) else {
         let known = catalog::all().entries.iter().map(|e| e.name.as_str());
-        let hint = match w.nearest(v.value, known, "") {
-            near if near.is_empty() => "`pilotlight catalog` lists what there is".to_string(),
+        let media = homes.media.iter().map(|m| m.name.as_str());
+        let hint = match w.nearest(v.value, known.chain(media), "") {
+            near if near.is_empty() => {
+                "`pilotlight catalog` lists what there is; a [[media]] of yours has its name"
+                    .to_string()
+            }
             near => format!("{near} `pilotlight catalog` lists them"),
         };
-        w.err(v.at, format!("the catalogue has no {}", quoted(v.value)), hint);
+        if homes.watches {
+            return Some(Val { value: Install::Gone, at: v.at });
+        }
+        w.err(
+            v.at,
+            format!("no [[media]] is called {}, and the catalogue has none", quoted(v.value)),
+            hint,
+        );
         return None;
     };
     for mirror in &value.mirrors {
@@ -499,7 +698,65 @@ fn install(w: &mut Walk<'_>, t: &Table<'_>, homes: &Homes<'_>) -> Option<Val<&'s
             w.clash(v.at, *folder, message, "give the folder another name");
         }
     }
-    Some(Val { value, at: v.at })
+    Some(Val { value: Install::Entry(value), at: v.at })
+}
+
+/// What a profile says of how it wants to be installed.
+#[derive(Default)]
+struct Asked<'a> {
+    parts: BTreeMap<String, Source>,
+    unattended: bool,
+    own: Vec<&'a str>,
+}
+
+/// # Errors
+/// A sentence.
+fn plan(install: &Install<'_>, homes: &Homes<'_>, asked: &Asked<'_>) -> Result<Plan, String> {
+    let known = |captures, tree, seen| Known {
+        captures,
+        tree,
+        seen,
+        parts: asked.parts.clone(),
+        unattended: asked.unattended,
+        own: asked.own.clone(),
+    };
+    let of = |name: &str| {
+        homes.installers.get(name).ok_or_else(|| "no installer is known for it".to_string())
+    };
+    match install {
+        Install::Gone => Err("there is no image of that name at the moment".into()),
+        Install::Bare(name) => of(name)?.plan(&known(Captures::new(), None, None)),
+        Install::Medium(medium) => {
+            let (name, captures) = medium.is.as_ref().map_err(Clone::clone)?;
+            let tree = Source::Ours { folder: medium.name.clone(), path: String::new() };
+            of(name)?.plan(&known(captures.clone(), Some(tree), medium.tree.as_deref()))
+        }
+        Install::Entry(entry) => {
+            let captures = [("version", &entry.version), ("arch", &entry.theirs)];
+            let captures = captures.map(|(name, value)| (name.to_string(), value.clone())).into();
+            let tree = mirrored(&entry.tree);
+            let mut plan = of(&entry.installer)?.plan(&known(captures, tree, None))?;
+            let trees = entry.trees.iter();
+            plan.release.trees =
+                trees.filter_map(|(n, t)| Some((n.clone(), mirrored(t)?))).collect();
+            plan.release.title = entry.title.clone();
+            // The installer's own is about images.
+            plan.release.note.clone_from(&entry.note);
+            // One that names no kernel boots as its installer says.
+            if !entry.kernel.is_empty() {
+                plan.boot = of_entry(entry, &plan.more);
+                plan.uefi = None;
+            }
+            Ok(plan)
+        }
+    }
+}
+
+fn of_entry(entry: &Entry, more: &str) -> Boot {
+    // A test reads each of them.
+    let kernel = mirrored(&entry.kernel).unwrap_or(Source::Url(String::new()));
+    let initrds = entry.initrd.iter().filter_map(|i| mirrored(i)).collect();
+    Boot::linux(kernel, initrds, format!("{} {more}", entry.args).trim())
 }
 
 fn profile(
@@ -507,21 +764,51 @@ fn profile(
     t: &Table<'_>,
     name: Option<Val<&str>>,
     homes: &Homes<'_>,
-    install: Option<Val<&Entry>>,
+    install: Option<Val<Install<'_>>>,
 ) -> Option<Profile> {
     let key = name.map_or(String::new(), |n| format!("profile/{}", n.value));
-    let entry = install.map(|i| i.value);
-    let (kernel, initrds) = match entry {
-        Some(entry) => {
-            (mirrored(&entry.kernel), entry.initrd.iter().flat_map(|i| mirrored(i)).collect())
-        }
-        None => sources(w, t, &key, homes),
+    let mut answers = answers(w, t, &key);
+    let settings = settings_of(w, t, "[profile.settings]");
+    let own: Vec<String> = answers.iter().map(|a| a.name.clone()).collect();
+    let asked = Asked {
+        parts: parts(w, t, &key, homes),
+        unattended: settings.is_some(),
+        own: own.iter().map(String::as_str).collect(),
     };
+    let install_at = install.as_ref().map(|i| i.at);
+    let (mut planned, mut unready) = (None, None);
+    let boot = match &install {
+        Some(install) => match (plan(&install.value, homes, &asked), &install.value) {
+            (Ok(plan), _) => {
+                let boot = plan.boot.clone();
+                planned = Some(plan);
+                Some(boot)
+            }
+            (Err(_), Install::Entry(entry)) if settings.is_none() => Some(of_entry(entry, "")),
+            (Err(_), Install::Medium(m)) if m.tree.is_some() && !homes.broken.is_empty() => None,
+            // A disk that is away, an image that is being written: who else is declared boots.
+            (Err(why), Install::Gone) => Some(waits(w, install.at, why, &mut unready)),
+            (Err(why), Install::Medium(medium)) if medium.is.is_err() => {
+                Some(waits(w, install.at, why, &mut unready))
+            }
+            (Err(why), _) => {
+                w.err(install.at, why, "`pilotlight import` of an image says what it is");
+                None
+            }
+        },
+        None => {
+            let (kernel, initrds) = sources(w, t, &key, homes);
+            kernel.map(|kernel| Boot { initrds, ..Boot::linux(kernel, Vec::new(), "") })
+        }
+    };
+    if settings.is_some() && !t.has("install") {
+        let hint = "write install = \"NAME\" in place of kernel and initrd, or use `vars`";
+        w.err(t.key_at("settings"), "`settings` are for a profile that installs a system", hint);
+    }
     let title = title(w, t);
     let args = t.text(w, "args");
     let args = args.and_then(|v| w.check(v, |s| words::line("`args`", s, LINE_LIMIT)));
     let console = t.text(w, "console").and_then(|v| w.check(v, words::console));
-    let answers = answers(w, t, &key);
     let menu = t.flag(w, "menu").map(|m| m.value);
     let vars = t.table(w, "vars", "the profile's `vars`").values(w);
     let secrets = life::secrets(w, t, "the profile's `secrets`", &key);
@@ -533,7 +820,8 @@ fn profile(
         w.err(args.at, "`args` cannot have secrets", hint);
     }
     let name = name?;
-    if menu.is_none() && !answers.is_empty() {
+    let hands_out = !answers.is_empty() || settings.is_some();
+    if menu.is_none() && hands_out {
         let message = format!(
             "profile {} hands out answer files, so the menu of unknown machines leaves it out",
             quoted(name.value)
@@ -541,32 +829,104 @@ fn profile(
         w.note(name.at, message, "menu = true offers it to everybody on the network");
     }
     w.keep(key.clone(), name.at);
-    let install_at = install.map(|i| i.at);
     let args_at = args.map(|a| a.at).or(install_at);
     for (what, at) in [("title", title.map(|t| t.at)), ("args", args_at), ("install", install_at)] {
         if let Some(at) = at {
             w.keep(format!("{key}/{what}"), at);
         }
     }
-    let place = w.place(t.at);
+    let (mut boot, mut uefi) = (boot?, planned.as_mut().and_then(|plan| plan.uefi.take()));
+    if install_at.is_some() {
+        let more = initrds(w, t, &key, homes);
+        boot.initrds.extend(more.clone());
+        uefi.iter_mut().for_each(|uefi| uefi.initrds.extend(more.clone()));
+    }
     // What the user appends comes last: of two arguments that say the same, the last one counts.
-    let args = [entry.map_or("", |e| &e.args), args.map_or("", |v| v.value)];
+    for boot in std::iter::once(&mut boot).chain(&mut uefi) {
+        boot.args = format!("{} {}", boot.args, args.map_or("", |v| v.value)).trim().to_string();
+    }
+    let (mut release, mut memory, mut of_kind) = (None, None, None);
+    let entry_title = match install.as_ref().map(|i| &i.value) {
+        Some(Install::Entry(entry)) => Some(entry.title.clone()),
+        _ => planned.as_ref().map(|plan| plan.release.title.clone()),
+    };
+    if let Some(plan) = planned {
+        for ours in plan.answers {
+            match answers.iter_mut().find(|a| a.name == ours.name) {
+                Some(own) => own.crlf = ours.crlf,
+                None => {
+                    if let Some(at) = install_at {
+                        w.keep(format!("{key}/answer/{}", ours.name), at);
+                    }
+                    answers.push(ours);
+                }
+            }
+        }
+        (release, memory, of_kind) = (Some(plan.release), plan.memory, Some(plan.kind));
+    }
+    let place = w.place(t.at);
     Some(Profile {
         name: name.value.to_string(),
-        title: title.map_or(entry.map_or(name.value, |e| &e.title), |v| v.value).to_string(),
-        menu: menu.unwrap_or(answers.is_empty()),
-        kernel: kernel?,
-        initrds,
-        args: args.join(" ").trim().to_string(),
+        title: title.map_or(entry_title.unwrap_or(name.value.into()), |v| v.value.into()),
+        menu: menu.unwrap_or(!hands_out) && unready.is_none(),
+        unready,
+        boot,
+        uefi,
         answers,
         console: console.map(|v| v.value.to_string()),
         vars,
         secrets,
-        kind,
+        kind: of_kind.filter(|_| !t.has("kind")).unwrap_or(kind),
+        release,
+        settings,
+        memory,
         timeout,
         attempts,
         at: format!("{}:{}", place.file.display(), place.line),
     })
+}
+
+/// What a profile boots that cannot be booted now.
+fn waits(w: &mut Walk<'_>, at: Spot, why: String, unready: &mut Option<String>) -> Boot {
+    let hint = "its machines wait until it can be read; `pilotlight import` says what an image is";
+    w.note(at, &why, hint);
+    *unready = Some(why);
+    Boot {
+        start: Start::Script(Vec::new()),
+        ..Boot::linux(Source::Url(String::new()), Vec::new(), "")
+    }
+}
+
+/// Settings, where there is a table of them.
+fn settings_of(
+    w: &mut Walk<'_>,
+    t: &Table<'_>,
+    title: &'static str,
+) -> Option<serde_json::Map<String, serde_json::Value>> {
+    if !t.has("settings") {
+        return None;
+    }
+    let own = t.table(w, "settings", title);
+    let found = settings::settings(w, &own);
+    settings::agree(w, own.at, &found);
+    Some(found)
+}
+
+/// Files that an installer wants of the user.
+fn parts(
+    w: &mut Walk<'_>,
+    t: &Table<'_>,
+    profile: &str,
+    homes: &Homes<'_>,
+) -> BTreeMap<String, Source> {
+    let t = t.table(w, "parts", "the profile's `parts`");
+    let mut found = BTreeMap::new();
+    for key in t.keys() {
+        let Some(v) = t.text(w, key.value) else { continue };
+        w.keep(format!("{profile}/part/{}", key.value), v.at);
+        found.extend(source(w, key.value, v, homes).map(|s| (key.value.to_string(), s)));
+    }
+    found
 }
 
 /// Kernel and initrds as the profile names them itself.
@@ -575,7 +935,7 @@ fn sources(
     t: &Table<'_>,
     key: &str,
     homes: &Homes<'_>,
-) -> (Option<Source>, Vec<Source>) {
+) -> (Option<Source>, Vec<Initrd>) {
     if !t.has("install") {
         let hint =
             "write kernel = \"NAME/path\", or a URL, or install = \"debian-12\" and the like";
@@ -585,17 +945,24 @@ fn sources(
         w.keep(format!("{key}/kernel"), v.at);
         source(w, "kernel", v, homes)
     });
+    (kernel, initrds(w, t, key, homes))
+}
+
+fn initrds(w: &mut Walk<'_>, t: &Table<'_>, key: &str, homes: &Homes<'_>) -> Vec<Initrd> {
     let mut initrds = Vec::new();
     for (n, v) in t.texts(w, "initrd").into_iter().enumerate() {
         w.keep(format!("{key}/initrd/{n}"), v.at);
-        initrds.extend(source(w, "initrd", v, homes));
+        initrds.extend(source(w, "initrd", v, homes).map(Initrd::from));
     }
-    (kernel, initrds)
+    initrds
 }
 
-/// A path of the catalogue: `MIRROR/path`.
+/// A path of the catalogue: `MIRROR/path`, or all of a mirror.
 fn mirrored(text: &str) -> Option<Source> {
-    let (mirror, path) = text.split_once('/')?;
+    let (mirror, path) = text.split_once('/').unwrap_or((text, ""));
+    if mirror.is_empty() {
+        return None;
+    }
     Some(Source::Mirror { mirror: mirror.into(), path: path.into() })
 }
 
@@ -611,7 +978,7 @@ fn source(w: &mut Walk<'_>, key: &str, v: Val<&str>, homes: &Homes<'_>) -> Optio
     }
     let hint = format!("declare a [[files]] or a [[mirror]] with name = {}", quoted(&home));
     let known = homes.folders.keys().chain(homes.mirrors.keys());
-    let hint = w.nearest(&home, known.copied(), hint);
+    let hint = w.nearest(&home, known.map(|k| &**k), hint);
     w.err(v.at, format!("there is no folder and no mirror {}", quoted(&home)), hint);
     None
 }
@@ -621,27 +988,14 @@ fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
     let mut found = Vec::new();
     for key in t.keys() {
         let name = w.check(key, |s| words::name("an answer", s));
-        if let (Some(name), Some(template)) = (name, template(w, &t, key.value)) {
-            w.keep(format!("{profile}/answer/{}", name.value), template.at);
-            found.push(Answer { name: name.value.to_string(), template: template.value });
+        let file = t.path(w, key.value);
+        if let (Some(name), Some(file)) = (name, file) {
+            w.keep(format!("{profile}/answer/{}", name.value), file.at);
+            let template = Template::File(file.value);
+            found.push(Answer { name: name.value.to_string(), template, crlf: false });
         }
     }
     found
-}
-
-/// A file, or one that is compiled in.
-fn template(w: &mut Walk<'_>, t: &Table<'_>, key: &str) -> Option<Val<Template>> {
-    let v = t.text(w, key)?;
-    let Some(name) = v.value.strip_prefix(answers::PREFIX) else {
-        return Some(Val { value: Template::File(w.file_at(key, v)?), at: v.at });
-    };
-    let value = answers::get(name);
-    if value.is_none() {
-        let known = answers::names().collect::<Vec<_>>().join(", ");
-        let hint = w.nearest(name, answers::names(), format!("there are {known}"));
-        w.err(v.at, format!("no template is built in as {}", quoted(name)), hint);
-    }
-    Some(Val { value: value?, at: v.at })
 }
 
 /// The machines, and the addresses that are reserved for them.
@@ -746,14 +1100,20 @@ fn machine(
         && p.value != LOCAL_DISK
         && !offers.names.contains_key(p.value)
     {
-        let known = offers.names.keys().copied().chain([LOCAL_DISK]);
+        let known = offers.names.keys().map(|k| &**k).chain([LOCAL_DISK]);
         let hint = w.nearest(p.value, known, "declare it as a [[profile]]");
-        w.err(p.at, format!("there is no profile {}", quoted(p.value)), hint);
+        let message = format!("there is no profile {}", quoted(p.value));
+        match offers.watches {
+            // One image that is away must not take everybody's configuration with it.
+            true => w.note(p.at, message + " at the moment: this machine waits", hint),
+            false => w.err(p.at, message, hint),
+        }
     }
     let hostname = t.text(w, "hostname").and_then(|v| w.check(v, |s| words::host("host name", s)));
     let loader = loader(w, t, "loader");
     let vars = t.table(w, "vars", "the machine's `vars`").values(w);
     let key = name.map_or(String::new(), |n| format!("machine/{}", n.value));
+    let settings = settings_of(w, t, "[machine.settings]").unwrap_or_default();
     let secrets = life::secrets(w, t, "the machine's `secrets`", &key);
     let power = life::power(w, t, &by, &key);
     let name = name?;
@@ -769,6 +1129,7 @@ fn machine(
         hostname: hostname.map(|h| h.value.to_string()),
         loader: loader.map(|l| l.value.to_string()),
         vars,
+        settings,
         secrets,
         power,
     })
@@ -776,18 +1137,34 @@ fn machine(
 
 /// A kernel for another processor would end the boot in silence.
 fn refuse_foreign(w: &mut Walk<'_>, profile: Val<&str>, arch: &str, offers: &Offers<'_>) {
-    let Some(entry) = offers.installs.get(profile.value) else { return };
-    let Some(firmware) = Firmware::by_name(arch).filter(|f| !entry.runs_on(f.cpu)) else { return };
+    let Some(of) = offers.installs.get(profile.value) else { return };
+    if of.bios_only && arch.starts_with("uefi") {
+        let message = format!(
+            "the profile {} installs {}, which BIOS alone can start, and this machine is {}",
+            quoted(profile.value),
+            quoted(&of.what),
+            quoted(arch)
+        );
+        let hint =
+            "name another profile, or switch the machine to BIOS boot and write arch = \"bios\"";
+        w.err(profile.at, message, hint);
+        return;
+    }
+    let runs = |f: &&Firmware| catalog::runs_on(of.arch, f.cpu);
+    let Some(firmware) = Firmware::by_name(arch).filter(|f| !runs(f)) else { return };
     let message = format!(
         "the profile {} installs {}, which is for {}, and this machine is {}",
         quoted(profile.value),
-        quoted(&entry.name),
-        entry.arch,
+        quoted(&of.what),
+        of.arch,
         quoted(arch)
     );
-    let hint = match entry.built_for(firmware.cpu) {
-        Some(other) => format!("name a profile with install = {}", quoted(&other.name)),
-        None => "the catalogue has no other for it; name a profile with a kernel of yours".into(),
+    let hint = match of.entry.map(|entry| entry.built_for(firmware.cpu)) {
+        Some(Some(other)) => format!("name a profile with install = {}", quoted(&other.name)),
+        Some(None) => {
+            "the catalogue has no other for it; name a profile with a kernel of yours".into()
+        }
+        None => format!("name a profile with a medium for {arch}"),
     };
     w.err(profile.at, message, hint);
 }
@@ -800,6 +1177,16 @@ fn of_mode(
     subnets: &[Val<Subnet>],
     nothing_reserved: bool,
 ) {
+    if mode == Mode::Full {
+        // Of `[[subnet.option]]` it is no option: `dns` is what sets it.
+        for s in subnets.iter().filter(|s| s.value.dns.is_empty()) {
+            w.note(
+                s.at,
+                "this [[subnet]] names no name server",
+                "write dns = \"…\": the installers of Ubuntu and Debian stop and wait for one",
+            );
+        }
+    }
     match (mode, subnets.first()) {
         (Mode::Full, None) => w.err(
             mode_at,
@@ -856,7 +1243,7 @@ mod tests {
             for key in *keys {
                 let shown = lines.iter().any(|l| {
                     l.starts_with(&format!("{key} = "))
-                        || l.contains(&format!("{{ {key} = "))
+                        || ["{ ", ", "].iter().any(|b| l.contains(&format!("{b}{key} = ")))
                         || OPENS.iter().any(|open| {
                             l.strip_prefix(open).is_some_and(|l| l.starts_with(&format!("{key}]")))
                         })

@@ -115,7 +115,7 @@ fn named(
         let hint = match v.value {
             LOCAL_DISK => "a machine's own disk is no profile".into(),
             other => {
-                w.nearest(other, profiles.names.keys().copied(), "declare it as a [[profile]]")
+                w.nearest(other, profiles.names.keys().map(|k| &**k), "declare it as a [[profile]]")
             }
         };
         w.err(v.at, format!("there is no profile {}", quoted(v.value)), hint);

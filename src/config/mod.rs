@@ -3,32 +3,38 @@
 //! 1. [`disk`] reads the files.
 //! 2. [`file`] takes them as written: it walks over the tables (`walk`), and checks what one value
 //!    can tell (`words`, `subnet`, `mirrors`, `life`), then what only all of them together can. What a
-//!    profile installs from is in the [`catalog`], and answers for it in [`answers`].
+//!    profile installs from is in the [`catalog`] and in `media`, how in [`installers`], and what a
+//!    person says of it in [`settings`].
 //! 3. [`disk`] looks, when asked, at every file that the configuration names.
 //!
 //! Each of them collects all that is wrong, with file, line, column and a hint ([`report`]).
 
-pub mod answers;
 pub mod catalog;
 pub mod disk;
 pub mod file;
+pub mod installers;
 mod life;
+pub mod media;
 mod mirrors;
 pub mod report;
+pub mod settings;
 mod subnet;
 mod walk;
 mod words;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 pub use disk::{NoSecret, check_disk, load, open_secrets, reveal};
-pub use file::parse;
+pub use file::{parse, parse_with};
+pub use installers::{Blind, Installers, Look, Tree};
 pub use report::{Errors, Finding, Note, Place};
 pub use walk::nearest;
 
@@ -53,6 +59,11 @@ pub struct Config {
     pub life: Life,
     pub webhooks: Vec<Webhook>,
     pub folders: Vec<Folder>,
+    /// Folders whose images are media, which makes them a part of the configuration.
+    pub watched: Vec<PathBuf>,
+    /// The folder of the user's own installers: what is in it is one, too.
+    pub own_installers: Option<PathBuf>,
+    pub installers: Arc<Installers>,
     pub cache: Cache,
     pub mirrors: Vec<Mirror>,
     pub profiles: Vec<Profile>,
@@ -219,11 +230,32 @@ impl Default for Life {
     }
 }
 
-/// A `[[files]]`: a folder served at `/files/NAME/`.
+/// A `[[files]]` or `[[media]]`: a tree of files served at `/files/NAME/`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folder {
     pub name: String,
-    pub dir: PathBuf,
+    pub root: Root,
+}
+
+/// Where a tree of files is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Root {
+    /// In a folder.
+    Dir(PathBuf),
+    /// In images of disks, laid over one another: the first one that has a path wins.
+    Images(Vec<PathBuf>),
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Root::Dir(dir) => dir.display().fmt(f),
+            Root::Images(images) => {
+                let images: Vec<_> = images.iter().map(|i| i.display().to_string()).collect();
+                f.write_str(&images.join(", "))
+            }
+        }
+    }
 }
 
 /// What is kept of public mirrors.
@@ -307,6 +339,9 @@ impl Default for Config {
             life: Life::default(),
             webhooks: Vec::new(),
             folders: Vec::new(),
+            watched: Vec::new(),
+            own_installers: None,
+            installers: Arc::new(Installers::builtin().clone()),
             cache: Cache::default(),
             mirrors: Vec::new(),
             profiles: Vec::new(),

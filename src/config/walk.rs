@@ -3,6 +3,7 @@
 //! By hand rather than by serde: serde ends at the first error, and tells of a wrong type in its
 //! own words.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -189,12 +190,18 @@ pub fn nearest<'n>(word: &str, known: impl IntoIterator<Item = &'n str>) -> Opti
     }
     let plain = |w: &str| w.to_lowercase().replace('_', "-");
     let word = plain(word);
+    // Of two that are as far, the one that begins like it, and then is as long, is meant more
+    // likely; beyond one slip nothing is that begins otherwise.
     let near = |k: &&'n str| {
-        let distance = strsim::damerau_levenshtein(&word, &plain(k));
-        (distance <= (k.len() / 3).max(1)).then_some(distance)
+        let plain = plain(k);
+        let distance = strsim::damerau_levenshtein(&word, &plain);
+        let alike = word.chars().zip(plain.chars()).take_while(|(a, b)| a == b).count();
+        let longer = word.chars().count().abs_diff(plain.chars().count());
+        let near = distance <= (k.len() / 3).max(1) && (alike > 0 || distance <= 1);
+        near.then_some((distance, Reverse(alike), longer))
     };
     let scored = known.into_iter().take(names).filter_map(|k| Some((near(&k)?, k)));
-    scored.min_by_key(|(distance, _)| *distance).map(|(_, k)| k)
+    scored.min_by_key(|(score, _)| *score).map(|(_, k)| k)
 }
 
 /// A word of the file in quotes, cut to what a sentence can hold.

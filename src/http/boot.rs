@@ -17,11 +17,12 @@ use crate::boot::render::{self, Scene};
 use crate::boot::script::{self, For};
 use crate::boot::{Ask, Decision, Urls, decide};
 use crate::config::{Config, Mode};
+use crate::ipxe;
 use crate::ledger::{Boot, Leased, NotDone, Script};
+use crate::media::{self, Library};
 use crate::model::event::{plain, size};
 use crate::model::lifecycle::{Begin, Word};
 use crate::model::{Event, Facts, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why};
-use crate::{ipxe, media};
 
 /// The largest report.
 const REPORT_LIMIT: usize = 64 << 10;
@@ -63,7 +64,9 @@ pub async fn script(
     if decide::is_ignored(&config, &facts, life.as_deref()) {
         return Err(No::Decided(Because::Ignored));
     }
-    let mut asked = Asked { config, facts, ask, urls: web.door.urls(local(&req), ""), life };
+    let library = web.library.clone();
+    let mut asked =
+        Asked { library, config, facts, ask, urls: web.door.urls(local(&req), ""), life };
     let changes = req.method() == Method::GET;
     if let Some(no) = impostor(&web, &asked, peer(&req)) {
         if changes {
@@ -109,6 +112,7 @@ pub async fn script(
 
 /// All that a script is made of.
 struct Asked {
+    library: Arc<Library>,
     config: Arc<Config>,
     facts: Facts,
     ask: Ask,
@@ -118,8 +122,8 @@ struct Asked {
 
 impl Asked {
     fn question(&self) -> Question<'_> {
-        let Asked { config, facts, ask, urls, life } = self;
-        Question { config, facts, ask, urls, life: life.as_deref() }
+        let Asked { library, config, facts, ask, urls, life } = self;
+        Question { library, config, facts, ask, urls, life: life.as_deref() }
     }
 }
 
@@ -285,8 +289,9 @@ async fn rendered(web: &Web, asked: &Asked, profile: &str) -> Result<Made, No> {
         // Nothing of it can take long.
         return Ok(asked.question().make(|_| Ok(ready)));
     }
-    let Asked { config, facts, ask, urls, life } = asked;
+    let Asked { library, config, facts, ask, urls, life } = asked;
     let theirs = Asked {
+        library: library.clone(),
         config: config.clone(),
         facts: facts.clone(),
         ask: ask.clone(),
@@ -331,26 +336,28 @@ pub struct Made {
 
 /// Steps 1 to 3 of [`crate::boot`], with the user's templates and folders at hand: what `serve`
 /// answers a machine that has no life yet, and `explain` shows. Reads files, changes nothing.
-pub fn make(config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
-    let question = Question { config, facts, ask, urls, life: None };
+pub fn make(library: &Library, config: &Config, facts: &Facts, ask: &Ask, urls: &Urls) -> Made {
+    let question = Question { library, config, facts, ask, urls, life: None };
     question.make(|profile| question.ready(profile, false))
 }
 
 /// The same for a machine that may have a life, as the server itself knows it.
 pub fn preview(
+    library: &Library,
     config: &Config,
     facts: &Facts,
     ask: &Ask,
     urls: &Urls,
     life: Option<&Life>,
 ) -> Made {
-    let question = Question { config, facts, ask, urls, life };
+    let question = Question { library, config, facts, ask, urls, life };
     question.make(|profile| question.ready(profile, true))
 }
 
 /// Who asks, and what is known.
 #[derive(Clone, Copy)]
 struct Question<'a> {
+    library: &'a Library,
     config: &'a Config,
     facts: &'a Facts,
     ask: &'a Ask,
@@ -395,9 +402,10 @@ impl<'a> Question<'a> {
                 self.boots(profile, ready)
             }
             Decision::Local(why) => made(script::local(&why), format!("local disk: {why}")),
-            Decision::Menu(why) => {
-                made(script::menu(&who, self.config, &why), format!("menu: {why}"))
-            }
+            Decision::Menu(why) => made(
+                script::menu(&who, self.config, &why, self.facts.is_uefi()),
+                format!("menu: {why}"),
+            ),
             Decision::Held => made(script::held(&who, &self.failed()), "held".into()),
             Decision::Discover => Made {
                 discovers: true,
@@ -418,6 +426,19 @@ impl<'a> Question<'a> {
     ) -> Made {
         let Question { config, facts, urls, .. } = self;
         let (machine, name) = (self.machine(), self.name());
+        if let Some(why) = &profile.unready {
+            return self.waits(MENDED, No::Unready(profile.name.clone(), why.clone()));
+        }
+        if facts.is_uefi() && profile.is_bios_only() {
+            let title = profile.title.clone();
+            return self.waits("its firmware cannot start it", No::BiosOnly(title));
+        }
+        if let (Some(needs), Some(has)) = (profile.memory, facts.memsize)
+            && has < needs
+        {
+            let title = profile.title.clone();
+            return self.waits("it has too little memory", No::Memory { title, needs, has });
+        }
         let boots = ready(profile).and_then(|ready| {
             let scene = Scene::new(config, machine.as_deref(), profile, facts, urls);
             let answers = ready.unproved(facts, urls);
@@ -439,7 +460,8 @@ impl<'a> Question<'a> {
     /// What a profile needs from disks: its templates, its files, and its secrets, which the server
     /// reads later, when a disk is already being wiped.
     fn ready(self, profile: &Profile, server: bool) -> Result<Arc<Ready>, No> {
-        if let Some(missing) = media::missing(self.config, profile).into_iter().next() {
+        if let Some(missing) = media::missing(self.library, self.config, profile).into_iter().next()
+        {
             return Err(missing.into());
         }
         let templates = render::templates(profile)?;

@@ -217,7 +217,7 @@ fn whole(req: &HttpRequest, held: Held, used: Use) -> HttpResponse {
             let parted = part.end - part.start != held.len;
             dressed(&mut answer, &held.about, status, parted);
             let (offset, len) = (held.offset + part.start, part.end - part.start);
-            plane::send(req, answer, Piece { file: held.file.clone(), offset, len })
+            plane::send(req, answer, Piece::new(held.file.clone(), offset, len))
         }
     }
 }
@@ -288,11 +288,11 @@ fn pieces(reader: Reader, web: web::Data<Web>) -> impl Stream<Item = io::Result<
             match reader.part().await {
                 Ok(None) => None,
                 Ok(Some(Part::File { file, offset, len })) => {
-                    Some((Ok(Piece { file, offset, len }), Some(reader)))
+                    Some((Ok(Piece::new(file, offset, len)), Some(reader)))
                 }
                 Ok(Some(Part::Bytes(bytes))) => {
                     let piece = Mirrors::in_memory(&bytes);
-                    let piece = piece.map(|(file, len)| Piece { file, offset: 0, len });
+                    let piece = piece.map(|(file, len)| Piece::new(file, 0, len));
                     let next = piece.is_ok().then_some(reader);
                     Some((piece, next))
                 }

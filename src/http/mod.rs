@@ -40,9 +40,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::boot::{Urls, decide};
-use crate::config::{Config, origin};
+use crate::config::{Config, origin, settings};
 use crate::hook;
 use crate::ledger::{Boot, Ledger};
+use crate::media::Library;
 use crate::mirror::serve::Mirrors;
 use crate::model::{Event, Facts, Interface, LifeEvent, Mac, Stage, machine};
 use crate::power::{Action, Said, Trouble};
@@ -76,6 +77,8 @@ pub struct Web {
     pub limits: Limits,
     /// Public mirrors and their cache.
     pub mirrors: Option<Arc<Mirrors>>,
+    /// Images, and what is in them.
+    pub library: Arc<Library>,
     /// The interfaces that are served.
     pub interfaces: Vec<Interface>,
     /// With it the first admin door speaks HTTPS and wants a credential; a door without it must be
@@ -152,6 +155,7 @@ impl Web {
             leases,
             limits,
             mirrors: None,
+            library: Arc::default(),
             interfaces: Vec::new(),
             admin_tls: None,
             auth: auth::Auth::new(),
@@ -233,7 +237,7 @@ impl Web {
             || asks.is_some()
                 && (self.ledger.lease(mac).map(|l| l.address) == asks
                     || machine::find(&self.config.load().machines, facts)
-                        .is_some_and(|m| m.address == asks))
+                        .is_some_and(|m| m.address == asks || settings::address_of(m) == asks))
     }
 
     /// The machine has come to this step of its installation.

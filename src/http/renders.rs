@@ -58,12 +58,13 @@ struct Proofs {
 
 impl Ready {
     pub fn of(profile: &Profile, templates: Vec<String>) -> Ready {
-        let all = || templates.iter().chain([&profile.args]);
+        let args = || profile.boots().map(|b| &b.args);
+        let all = || templates.iter().chain(args());
         let len: usize = all().map(String::len).sum();
         // Ours go through lists of the configuration, and those are bounded.
         let own =
             profile.answers.iter().zip(&templates).filter(|(of, _)| !of.template.is_builtin());
-        let quick = len <= QUICK && own.map(|(_, t)| t).chain([&profile.args]).all(|t| is_quick(t));
+        let quick = len <= QUICK && own.map(|(_, t)| t).chain(args()).all(|t| is_quick(t));
         Ready { templates, quick, proofs: Proofs::default() }
     }
 

@@ -987,7 +987,7 @@ pub enum FetchState {
 
 /// Kernels and initrds that profiles take from mirrors: mirror and path.
 fn needs(config: &Config) -> HashSet<(String, String)> {
-    let sources = config.profiles.iter().flat_map(|p| p.initrds.iter().chain([&p.kernel]));
+    let sources = config.profiles.iter().flat_map(|p| p.sources());
     let mirrored = sources.filter_map(|source| match source {
         Source::Mirror { mirror, path } => {
             Some((mirror.clone(), MirrorPath::plain(path).ok()?.to_string()))

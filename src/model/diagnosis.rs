@@ -20,6 +20,8 @@ use super::{Entry, Facts, Life, Stage, State, Transfer};
 pub const OTHERS_OFFER: &str = "took the offer of ";
 /// What the lifecycle says of an attempt that nobody reported.
 const NO_REPORT: &str = "no report came in time";
+/// What it says of one that ended because the machine asked for its script again.
+const RESTARTED: &str = "it started again before it reported";
 /// Refusals that are about answer files have one of these.
 const ANSWERS: [&str; 3] = ["other address", "has no answer", "answer file"];
 /// What an answer that cannot be made is told with, and read here.
@@ -124,6 +126,8 @@ pub enum Cause {
     NoReport(String),
     #[error("attempt {0} failed at {step}: {1}", step = .2.word())]
     Failed(u32, String, Stage),
+    #[error("attempt {0} ended without a report: the machine was installing, and started again")]
+    Unreported(u32),
     #[error("held after {0} failed attempts, the last at {step}: {1}", step = .2.word())]
     Held(u32, String, Stage),
     #[error("it is installed, and was sent on to its own disk: that is as it should be")]
@@ -157,6 +161,7 @@ impl Cause {
             Cause::Tree(_) => "packages-stopped",
             Cause::NoReport(_) => "no-report",
             Cause::Failed(..) => "attempt-failed",
+            Cause::Unreported(_) => "never-reported",
             Cause::Held(..) => "held",
             Cause::OwnDisk => "own-disk",
         }
@@ -220,6 +225,8 @@ impl Cause {
                  screen"
             }
             Cause::Failed(..) => "it tries again at its next start from the network",
+            Cause::Unreported(_) => REPORT,
+            Cause::Held(_, why, step) if unreported(why, *step) => REPORT,
             Cause::Held(..) => "see to the reason, then `pilotlight machine reinstall`",
             Cause::OwnDisk => "",
         }
@@ -241,6 +248,15 @@ impl From<Cause> for Diagnosis {
         let sentence = cause.to_string().trim_end_matches(['.', ' ']).to_string();
         Diagnosis { name: cause.name().into(), sentence, todo: cause.todo().into() }
     }
+}
+
+/// What to do where nothing reported.
+const REPORT: &str = "see whether its installer had ended: then its answers do not report, and need \
+                      curl -fsS {{ report }}/done at their end, or it is installed again and again";
+
+/// Whether an attempt came as far as its installer, and ended without a word.
+fn unreported(why: &str, step: Stage) -> bool {
+    why == RESTARTED && step >= Stage::Answer
 }
 
 fn times(n: u32) -> String {
@@ -460,6 +476,9 @@ fn recorded(case: &Case<'_>, seen: &Seen<'_>) -> Told {
     // While the next attempt runs, what became of the one before is not where this one is.
     let waits = matches!(life.state, State::Assigned | State::Discovered);
     let failed = life.failure.as_ref().filter(|f| waits && f.at >= seen.first);
+    if let Some(f) = failed.filter(|f| unreported(&f.why, f.step)) {
+        return Told::Cause(Cause::Unreported(f.attempt));
+    }
     if let Some(f) = failed.filter(|f| f.why != NO_REPORT) {
         return Told::Cause(Cause::Failed(f.attempt, plain(&f.why, WHY), f.step));
     }
@@ -876,12 +895,52 @@ mod tests {
     }
 
     #[test]
+    fn one_that_starts_again_without_a_report_is_told_what_its_answers_lack() {
+        let whole = after(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, SYSTEM, ANSWER]);
+        let told = |state, step| {
+            let failure =
+                Some(Failure { at: second(30), attempt: 1, step, why: RESTARTED.to_string() });
+            let life = Life { failures: 3, failure, ..life(state) };
+            let timeline = timeline(&whole);
+            let facts = Facts::of(MAC);
+            let (life, now) = (Some(&life), second(31));
+            let case =
+                Case { timeline: &timeline, facts: &facts, life, rivals: &[], over: false, now };
+            diagnose(&case).unwrap()
+        };
+        let ended = told(State::Assigned, Stage::System);
+        assert_eq!(ended.name, "never-reported");
+        assert!(ended.todo.contains("{{ report }}/done"), "{ended:?}");
+        let held = told(State::Failed, Stage::Answer);
+        assert_eq!((&*held.name, &*held.todo), ("held", REPORT));
+        let early = told(State::Assigned, Stage::Kernel);
+        assert_eq!(early.name, "attempt-failed", "it never came to its answers");
+    }
+
+    #[test]
     fn what_the_lifecycle_says_of_a_report_is_what_is_read_here() {
         let Attempt { until, .. } = life(State::Installing).attempt.unwrap();
         let running = life(State::Installing);
         let ticked = lifecycle::step(MAC, Some(&running), lifecycle::LifeEvent::Tick, 3, until);
         let Ok(lifecycle::Change::To(Some(after))) = ticked else { panic!("its time is over") };
         assert_eq!(after.failure.unwrap().why, NO_REPORT);
+        let again = lifecycle::Begin {
+            profile: "web".into(),
+            boot: "c".into(),
+            report: "s".into(),
+            address: None,
+            facts: Facts::of(MAC),
+            timeout: std::time::Duration::from_secs(7200),
+            attempts: 3,
+            restarted: true,
+            chosen: false,
+        };
+        let again = lifecycle::LifeEvent::Begin(Box::new(again));
+        let mut running = running;
+        running.attempt.as_mut().unwrap().step = Stage::System;
+        let began = lifecycle::step(MAC, Some(&running), again, 3, second(600));
+        let Ok(lifecycle::Change::To(Some(after))) = began else { panic!("it starts again") };
+        assert_eq!(after.failure.unwrap().why, RESTARTED);
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct Machine {
     pub loader: Option<String>,
     /// Values of the user's own for the templates: `{{ vars.rack }}`.
     pub vars: serde_json::Map<String, serde_json::Value>,
+    /// Settings of its own, over the profile's, key by key.
+    pub settings: serde_json::Map<String, serde_json::Value>,
     /// These win over the profile's.
     pub secrets: BTreeMap<String, Secret>,
     pub power: Power,
@@ -285,6 +287,7 @@ mod tests {
             hostname: None,
             loader: None,
             vars: serde_json::Map::new(),
+            settings: Default::default(),
             secrets: Default::default(),
             power: Default::default(),
         };
@@ -312,6 +315,7 @@ mod tests {
             hostname: None,
             loader: None,
             vars: serde_json::Map::new(),
+            settings: Default::default(),
             secrets: Default::default(),
             power: Default::default(),
         };

@@ -163,7 +163,7 @@ fn brings(config: &Config, file: &Asked) -> String {
         return format!("the configuration has no [[mirror]] named {mirror:?}");
     }
     let is = |source: &Source| matches!(source, Source::Mirror { mirror: m, .. } if m == mirror);
-    let uses = config.profiles.iter().find(|p| p.initrds.iter().chain([&p.kernel]).any(is));
+    let uses = config.profiles.iter().find(|p| p.sources().any(is));
     let profile = uses.map_or("PROFILE", |p| &p.name);
     format!("`pilotlight cache fetch {profile} {mirror}/{path}` brings it")
 }

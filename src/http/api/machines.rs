@@ -178,6 +178,8 @@ pub async fn preview(req: &HttpRequest, web: &Web, mac: Mac) -> Result<boot::Mad
     let own = machine::find(&config.machines, &facts).and_then(|m| m.profile.clone());
     let profile = view::one(web, mac).and_then(|v| v.profile).or(own).unwrap_or_default();
     let (theirs, life) = (config.clone(), web.ledger.life(mac));
-    let job = move || boot::preview(&theirs, &facts, &Ask::default(), &urls, life.as_deref());
+    let library = web.library.clone();
+    let job =
+        move || boot::preview(&library, &theirs, &facts, &Ask::default(), &urls, life.as_deref());
     web.renders.run(&config, &profile, job).await
 }

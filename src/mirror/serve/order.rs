@@ -137,8 +137,7 @@ pub fn learned(store: &dyn Store, profile: &str) -> Result<Vec<Asked>, store::Er
 
 /// Files of mirrors that a profile is made of: kernel, initrds, and what was learned; each once.
 pub fn wanted(profile: &Profile, learned: &[Asked]) -> Vec<Asked> {
-    let sources = [&profile.kernel].into_iter().chain(&profile.initrds);
-    let declared = sources.filter_map(|source| match source {
+    let declared = profile.sources().filter_map(|source| match source {
         Source::Mirror { mirror, path } => Some((mirror.clone(), path.clone())),
         _ => None,
     });
@@ -218,6 +217,7 @@ impl Mirrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::profile::Boot;
 
     fn file(path: &str) -> Asked {
         ("m".into(), path.into())
@@ -230,9 +230,16 @@ mod tests {
             name: "p".into(),
             title: "p".into(),
             menu: true,
-            kernel: from("linux"),
-            initrds: vec![from("./a//initrd"), Source::Url("http://x.example/initrd".into())],
-            args: String::new(),
+            boot: Boot::linux(
+                from("linux"),
+                vec![from("./a//initrd"), Source::Url("http://x.example/initrd".into())],
+                "",
+            ),
+            unready: None,
+            uefi: None,
+            release: None,
+            settings: None,
+            memory: None,
             answers: Vec::new(),
             console: None,
             vars: serde_json::Map::new(),
