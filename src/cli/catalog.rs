@@ -92,12 +92,11 @@ fn listed(entries: &[&Entry]) -> String {
 fn about(e: &Entry) -> String {
     let mut said = format!("{}: {} ({})\n\n", e.name, e.title, e.arch);
     let mut field = |name: &str, text: &str| said += &output::wrap(&format!("  {name:<9}"), text);
-    field("kernel", &e.kernel);
-    e.initrd.iter().for_each(|initrd| field("initrd", initrd));
-    field("args", &e.args);
-    if !e.note.is_empty() {
-        field("note", &e.note);
-    }
+    // What it does not name itself, its installer finds in the tree.
+    let initrds = e.initrd.iter().map(|initrd| ("initrd", initrd));
+    let more = [("args", &e.args), ("answers", &e.installer), ("tree", &e.tree), ("note", &e.note)];
+    let all = [("kernel", &e.kernel)].into_iter().chain(initrds).chain(more);
+    all.filter(|(_, text)| !text.is_empty()).for_each(|(name, text)| field(name, text));
     for m in mirrors(&[e]) {
         said += &format!("\nMirror {}: {}\n", m.name, how(m.verify));
         let mut field =

@@ -1,0 +1,10 @@
+{# No seq and no tr: there are none in the installer of 6. -#}
+# tell WORD TIMES FILE: a last word to the server, with what is in the file, until it is heard.
+tell() {
+    try=0
+    until curl -fsS -m 10 -o /dev/null --data-binary "@$3" "{{ report }}/$1"; do
+        try=$((try + 1))
+        [ "$try" -lt "$2" ] || return
+        sleep 10
+    done
+}

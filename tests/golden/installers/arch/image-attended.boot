@@ -1,0 +1,6 @@
+bios
+kernel http://192.0.2.1/b/00000000000000000000000000000000/files/m/arch/boot/x86_64/vmlinuz-linux archisobasedir=arch archiso_http_srv=http://192.0.2.1/files/m/ cms_verify=y ip=dhcp BOOTIF=01-52-54-00-12-34-56 net.ifnames=0 initrd=initramfs-linux.img
+initrd --name initramfs-linux.img http://192.0.2.1/b/00000000000000000000000000000000/files/m/arch/boot/x86_64/initramfs-linux.img
+uefi
+kernel http://192.0.2.1/b/00000000000000000000000000000000/files/m/arch/boot/x86_64/vmlinuz-linux archisobasedir=arch archiso_http_srv=http://192.0.2.1/files/m/ cms_verify=y ip=dhcp BOOTIF=01-52-54-00-12-34-56 net.ifnames=0 initrd=initramfs-linux.img
+initrd --name initramfs-linux.img http://192.0.2.1/b/00000000000000000000000000000000/files/m/arch/boot/x86_64/initramfs-linux.img

@@ -1,0 +1,4 @@
+bios
+shell
+uefi
+shell

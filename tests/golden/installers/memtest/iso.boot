@@ -1,0 +1,4 @@
+bios
+kernel http://192.0.2.1/b/00000000000000000000000000000000/files/m/EFI/BOOT/bootx64.efi
+uefi
+kernel http://192.0.2.1/b/00000000000000000000000000000000/files/m/EFI/BOOT/bootx64.efi
