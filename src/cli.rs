@@ -10,6 +10,7 @@ mod door;
 mod events;
 mod explain;
 mod hash;
+mod import;
 mod machine;
 mod manual;
 mod output;
@@ -39,6 +40,8 @@ Examples:
       What this machine would be sent, step by step, and why.
   pilotlight catalog
       What can be booted straight from public mirrors, and the lines that do.
+  pilotlight import /etc/dnsmasq.conf /srv/tftp/pxelinux.cfg
+      What you have, as a configuration of ours.
   pilotlight machine list
       The machines, their states, and how far those are that install.
   pilotlight timeline
@@ -89,6 +92,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show what can be booted straight from public mirrors
     Catalog(catalog::Catalog),
+    /// Tell what an image is, and turn dhcpd, dnsmasq or pxelinux into our configuration
+    Import(import::Import),
     /// Show how the server is, at a glance
     Status(status::Status),
     /// Show machines, assign and reinstall them, switch them on and off
@@ -230,6 +235,7 @@ pub fn main() -> ExitCode {
         },
         Command::Explain(explain) => explain::run(&explain),
         Command::Catalog(catalog) => catalog::run(&catalog),
+        Command::Import(import) => import::run(&import),
         Command::Status(status) => status::run(&status),
         Command::Machine(machine) => machine::run(&machine),
         Command::Diagnose(diagnose) => machine::diagnose(&diagnose),
@@ -293,6 +299,7 @@ fn run(serve: Serve) -> anyhow::Result<()> {
         interfaces: serve.interface,
         tls: serve.tls,
         state_dir: serve.state_dir,
+        ..app::Options::default()
     })
 }
 

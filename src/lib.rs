@@ -2,7 +2,7 @@
 //!
 //! Floors, from the ground up; a module names only modules on lower floors, and `tests/house.rs`
 //! keeps it so: `model`; `store boot ipxe config`; `ledger`; `dhcp tftp radv tls media mirror
-//! power hook`; `http rehearse`; `app`; `cli`.
+//! power hook import`; `http rehearse`; `app`; `cli`.
 
 pub mod app;
 pub mod boot;
@@ -11,6 +11,7 @@ pub mod config;
 pub mod dhcp;
 pub mod hook;
 pub mod http;
+pub mod import;
 pub mod ipxe;
 pub mod ledger;
 pub mod media;

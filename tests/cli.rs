@@ -38,7 +38,11 @@ fn pilotlight() -> Command {
 /// A folder with everything that the configurations of `tests/cli` name, and some that they miss.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
     for entry in fs::read_dir(home()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "toml") {
@@ -46,14 +50,16 @@ fn folder() -> tempfile::TempDir {
             put(name, &fs::read_to_string(&path).unwrap());
         }
     }
-    for sub in ["loaders", "debian"] {
-        fs::create_dir(dir.path().join(sub)).unwrap();
-    }
     for loader in ["undionly.kpxe", "snponly.efi", "own.efi"] {
         put(&format!("loaders/{loader}"), loader);
     }
     put("debian/linux", "kernel");
     put("debian/initrd.gz", "initrd");
+    let images = "dists/bookworm/main/installer-amd64/current/images/netboot";
+    put("debian/.disk/info", "Debian GNU/Linux 12.5.0 \"Bookworm\" - made here amd64 DVD\n");
+    for file in ["linux", "initrd.gz"] {
+        put(&format!("debian/{images}/debian-installer/amd64/{file}"), file);
+    }
     put("preseed.cfg", "password SECRET-{{ vars.rack }}\n");
     put("one.cfg", "ok\n  {{ machine.hostnam }}\n");
     put("two.cfg", "{% if %}\n");
@@ -580,6 +586,7 @@ fn completions_and_pages_know_every_command() {
         "check",
         "explain",
         "catalog",
+        "import",
         "status",
         "machine",
         "diagnose",

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("tls", 3),
     ("power", 3),
     ("hook", 3),
+    ("import", 3),
     ("http", 4),
     ("rehearse", 4),
     ("app", 5),

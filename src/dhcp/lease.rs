@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pool::{Pool, Source};
 use crate::config::{Config, Subnet};
-use crate::model::Mac;
+use crate::model::{Mac, Why};
 use crate::store::Write;
 
 /// The store's table.
@@ -143,6 +143,27 @@ pub enum Refused {
     Unknown(Ipv4Addr),
     /// The client has declined [`DECLINES`] addresses already: this one goes back to the pool.
     Declines(Ipv4Addr),
+}
+
+/// Why a lease that another server gave is not taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdopted {
+    #[error("the store has a lease of this address that is in force")]
+    InForce,
+    #[error(
+        "its address is in no range of a declared subnet, or reserved for another machine, or a \
+         router's"
+    )]
+    NotOurs,
+}
+
+impl Why for NotAdopted {
+    fn name(&self) -> &'static str {
+        match self {
+            NotAdopted::InForce => "in-force",
+            NotAdopted::NotOurs => "not-ours",
+        }
+    }
 }
 
 /// Who asks for an address.
@@ -355,6 +376,25 @@ impl Leases {
         let lease = Lease { address, mac, state: State::Bound, starts, ends, hostname };
         self.write(&lease);
         self.insert(lease, asker.known, asker.source);
+        Ok(())
+    }
+
+    /// Takes over what another server has given, before this one starts.
+    ///
+    /// # Errors
+    /// Why it is not taken: what is in force here counts.
+    pub fn adopt(&mut self, lease: Lease, now: Timestamp) -> Result<(), NotAdopted> {
+        self.sweep(now);
+        if self.by_address.get(&lease.address).is_some_and(|h| h.live) {
+            return Err(NotAdopted::InForce);
+        }
+        let pool = self.pools.iter().find(|p| p.network.contains(&lease.address));
+        let network = pool.map(|p| p.network).ok_or(NotAdopted::NotOurs)?;
+        if !self.may_have(lease.mac, lease.address, network) {
+            return Err(NotAdopted::NotOurs);
+        }
+        self.write(&lease);
+        self.insert(lease, false, None);
         Ok(())
     }
 
@@ -668,6 +708,7 @@ mod tests {
             loader: None,
             vars: Default::default(),
             secrets: Default::default(),
+            settings: Default::default(),
             power: Default::default(),
         }
     }

@@ -28,7 +28,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::clock::{self, Clock};
 use super::decide::{self, Answer, Here, Next, Outcome, Port, Silent, To};
 use super::disk::Queue;
-use super::lease::{self, Lease, Leases, TABLE};
+use super::lease::{self, Lease, Leases, NotAdopted, TABLE};
 use super::probe::Probes;
 use super::rival;
 use super::wire::{self, Kind, Reply, ReplyKind};
@@ -154,6 +154,31 @@ pub fn load(
     let host = clock::Host { boot: &boot, uptime: uptime(), wall: Timestamp::now() };
     let clock = Clock::resume(mark.as_deref(), host);
     Ok(Book { leases: leases.into(), clock, boot })
+}
+
+/// Puts leases of another server, their times as the wall clock has them, into the store; what
+/// became of each.
+pub fn adopt(
+    store: &dyn Store,
+    config: &Config,
+    all: impl IntoIterator<Item = Lease>,
+) -> Result<Vec<Result<(), NotAdopted>>, store::Error> {
+    let Book { leases, mut clock, boot } = load(store, config, [])?;
+    let mut leases = leases.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (wall, now) = (Timestamp::now(), clock.now(uptime()));
+    let ahead = now.duration_since(wall);
+    // The longest lease of ours, where the other server knew no end.
+    let longest = lease::after(now, Duration::from_secs(366 * 86_400));
+    let ours = |at: Timestamp| at.checked_add(ahead).unwrap_or(at);
+    let adopted = all.into_iter().map(|l| {
+        let (starts, ends) = (ours(l.starts), ours(l.ends).min(longest));
+        leases.adopt(Lease { starts, ends, ..l }, now)
+    });
+    let adopted = adopted.collect();
+    let mut changes = leases.take_changes();
+    changes.extend(clock.mark(&boot, uptime()));
+    store.commit(&changes)?;
+    Ok(adopted)
 }
 
 /// `CLOCK_BOOTTIME`: since the host's start, suspend included.
