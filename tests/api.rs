@@ -15,7 +15,7 @@ use pilotlight::config::Config;
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::{Boot, Ledger};
 use pilotlight::model::lifecycle::{Begin, Word};
-use pilotlight::model::profile::{Kind, Source};
+use pilotlight::model::profile::{self, Kind, Source};
 use pilotlight::model::{Event, Facts, LifeEvent, Mac, Machine, Match, Profile, Stage, Transfer};
 use pilotlight::power::{self, Trouble};
 use pilotlight::store::{self, Memory, Record, Store};
@@ -68,9 +68,16 @@ fn profile(name: &str, kind: Kind) -> Profile {
         name: name.into(),
         title: format!("The {name}"),
         menu: false,
-        kernel: Source::Url("http://127.0.0.1:1/linux".into()),
-        initrds: Vec::new(),
-        args: "planted=SECRET-IN-ARGS".into(),
+        boot: profile::Boot::linux(
+            Source::Url("http://127.0.0.1:1/linux".into()),
+            Vec::new(),
+            "planted=SECRET-IN-ARGS",
+        ),
+        unready: None,
+        uefi: None,
+        release: None,
+        settings: None,
+        memory: None,
         answers: Vec::new(),
         console: None,
         vars: Default::default(),
@@ -84,6 +91,7 @@ fn profile(name: &str, kind: Kind) -> Profile {
 
 fn machine(name: &str, last: u8, profile: Option<&str>) -> Machine {
     Machine {
+        settings: Default::default(),
         name: name.into(),
         matches: Match { mac: Some(mac(last).into()), ..Match::default() },
         profile: profile.map(str::to_string),

@@ -28,7 +28,7 @@ use pilotlight::http::auth::Auth;
 use pilotlight::http::{Door, Running, Switching, Web, start};
 use pilotlight::ledger::{Boot, Ledger, Script};
 use pilotlight::model::lifecycle::{Begin, Word};
-use pilotlight::model::profile::{Kind, Source};
+use pilotlight::model::profile::{self, Kind, Source};
 use pilotlight::model::{
     Event, Facts, LifeEvent, Mac, Machine, Match, Power, Profile, Stage, State, Transfer, token,
 };
@@ -59,9 +59,16 @@ fn profile(name: &str, kind: Kind) -> Profile {
         name: name.into(),
         title: name.into(),
         menu: false,
-        kernel: Source::Url("http://127.0.0.1/linux".into()),
-        initrds: Vec::new(),
-        args: "quiet".into(),
+        boot: profile::Boot::linux(
+            Source::Url("http://127.0.0.1/linux".into()),
+            Vec::new(),
+            "quiet",
+        ),
+        unready: None,
+        uefi: None,
+        release: None,
+        settings: None,
+        memory: None,
         answers: Vec::new(),
         console: None,
         vars: Map::new(),
@@ -75,6 +82,7 @@ fn profile(name: &str, kind: Kind) -> Profile {
 
 fn machine(name: &str, mac: Mac, profile: Option<&str>) -> Machine {
     Machine {
+        settings: Default::default(),
         name: name.into(),
         matches: Match { mac: Some(mac.into()), ..Match::default() },
         profile: profile.map(Into::into),

@@ -15,7 +15,7 @@ use pilotlight::config::Config;
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::Ledger;
 use pilotlight::model::lifecycle::{Begin, Word};
-use pilotlight::model::profile::{Kind, Source};
+use pilotlight::model::profile::{self, Kind, Source};
 use pilotlight::model::{
     Event, Facts, Hidden, LifeEvent, Mac, Machine, Match, Power, Profile, Stage, machine,
 };
@@ -48,9 +48,12 @@ fn profile(name: &str, kind: Kind) -> Profile {
         name: name.into(),
         title: name.into(),
         menu: false,
-        kernel: Source::Url("http://127.0.0.1:1/linux".into()),
-        initrds: Vec::new(),
-        args: String::new(),
+        boot: profile::Boot::linux(Source::Url("http://127.0.0.1:1/linux".into()), Vec::new(), ""),
+        unready: None,
+        uefi: None,
+        release: None,
+        settings: None,
+        memory: None,
         answers: Vec::new(),
         console: None,
         vars: Default::default(),
@@ -64,6 +67,7 @@ fn profile(name: &str, kind: Kind) -> Profile {
 
 fn declared(name: &str, last: u8, profile: Option<&str>, power: Power) -> Machine {
     Machine {
+        settings: Default::default(),
         name: name.into(),
         matches: Match { mac: Some(mac(last).into()), ..Match::default() },
         profile: profile.map(str::to_string),

@@ -200,6 +200,7 @@ fn unknown_machines_are_ignored_where_that_is_said() {
         assert_eq!(file(&s.seen(0, Port::Server, &pxe(DISCOVER, 0)).1), "undionly.kpxe");
         let mut s = ignoring(mode);
         s.config.machines = vec![Machine {
+            settings: Default::default(),
             name: "web1".into(),
             matches: Match { mac: Some(Mac(MAC).into()), ..Match::default() },
             profile: None,

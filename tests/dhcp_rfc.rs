@@ -623,6 +623,7 @@ fn a_reservation_is_the_address_in_every_row() {
     let fixed: Ipv4Addr = [10, 0, 0, 42].into();
     let mut s = Server::with(|c| {
         c.machines = vec![Machine {
+            settings: Default::default(),
             name: "one".into(),
             matches: Match { mac: Some(pilotlight::model::Mac(MAC).into()), ..Default::default() },
             profile: None,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use pilotlight::boot::decide::reinstall;
-use pilotlight::config::{Config, Folder, Mode, Unknown, parse};
+use pilotlight::config::{Config, Folder, Mode, Root, Unknown, parse};
 use pilotlight::dhcp;
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::{Leased, Ledger, News, NotDone};
@@ -73,6 +73,7 @@ fn profile(name: &str, kind: Kind, dir: &TempDir) -> Profile {
 
 fn machine(name: &str, last: u8, profile: Option<&str>) -> Machine {
     Machine {
+        settings: Default::default(),
         name: name.into(),
         matches: Match { mac: Some(mac(last).into()), ..Match::default() },
         profile: profile.map(str::to_string),
@@ -96,7 +97,7 @@ impl Server {
             fs::write(dir.path().join(name), text).unwrap();
         }
         let mut config = Config {
-            folders: vec![Folder { name: "f".into(), dir: dir.path().into() }],
+            folders: vec![Folder { name: "f".into(), root: Root::Dir(dir.path().into()) }],
             profiles: vec![
                 profile("web", Kind::Install, &dir),
                 profile("open", Kind::Install, &dir),
@@ -267,6 +268,32 @@ impl Boot {
 
 const NOTED: &str = "noted: progress (done and failed are the words that count)\n";
 const DISK: &str = "pilotlight: local disk: this machine is installed";
+
+#[test]
+fn what_bios_alone_can_start_begins_nothing_by_uefi() {
+    let server = Server::with(|config| {
+        let text = "[[media]]\nname = \"old\"\niso = \"/old.iso\"\ninstaller = \"centos-6\"\n";
+        let (old, _) = parse(&[("pilotlight.toml".into(), text.into())]).unwrap();
+        config.profiles[0].release = old.profiles[0].release.clone();
+        config.profiles[1].release = old.profiles[0].release.clone();
+    });
+    let script = |last: u8, how: &str, more: &str| {
+        let of = format!("uuid=u{last}&buildarch=x86_64&platform={how}");
+        server.get(last, &format!("/boot/{}.ipxe?{of}{more}", mac(last).hexhyp()))
+    };
+    let refused = script(1, "efi", "");
+    assert!(refused.contains("can be started by BIOS alone"), "{refused}");
+    assert!(server.ledger.life(mac(1)).is_none_or(|l| l.attempt.is_none()));
+    assert!(script(1, "pcbios", "").contains("kernel "), "by BIOS it goes on");
+    assert_eq!(server.state(1), State::Installing);
+    let (uefi, bios) = (script(9, "efi", ""), script(9, "pcbios", ""));
+    assert!(
+        bios.contains("item profile0 open") && uefi.contains("item profile0 rescue"),
+        "{bios}\n{uefi}"
+    );
+    let chosen = script(9, "efi", "&choose=open");
+    assert!(chosen.contains("can be started by BIOS alone"), "{chosen}");
+}
 
 #[test]
 fn a_machine_is_installed_once_and_again_when_a_person_says_so() {

@@ -130,7 +130,7 @@ fn full(dir: &Path) -> Config {
                 range = \"10.0.0.50-10.0.0.200\"\n\
                 [[machine]]\nname = \"web1\"\nmac = \"52:54:00:00:00:01\"\n";
     fs::write(&file, text).unwrap();
-    config::load(Some(&file)).unwrap().0
+    config::load(Some(&file), &config::Blind).unwrap().0
 }
 
 fn plays(bytes: &[u8]) -> Replayed {

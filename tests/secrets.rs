@@ -25,17 +25,20 @@ const CONFIG: &str = r#"
 mode = "off"
 [ipxe]
 dir = "loaders"
-[[files]]
+[[media]]
 name = "pub"
 dir = "pub"
+installer = "own"
+[installers]
+dir = "installers"
 [[webhook]]
 url = "http://127.0.0.1:9/"
 secret = "planted-hook"
 [[profile]]
 name = "web"
-kernel = "pub/linux"
+install = "pub"
 args = "answer={{ answers.seed }}"
-answers = { seed = "seed.txt", bad = "bad.txt", own = "builtin:preseed.cfg" }
+answers = { seed = "seed.txt", bad = "bad.txt" }
 [profile.secrets]
 file = { file = "secret" }
 env = { env = "PLANTED" }
@@ -66,6 +69,15 @@ impl Lab {
             ("secret", "planted-file\n"),
             ("loaders/snponly.efi", "MZ"),
             ("pub/linux", "kernel"),
+            (
+                "installers/own/installer.toml",
+                "title = \"Own\"\narches = { x86_64 = \"x\" }\nanswers = [\"own.cfg\"]\n\
+                 always = [\"own.cfg\"]\n[boot]\nkernel = \"linux\"\n",
+            ),
+            (
+                "installers/own/own.cfg",
+                "root-password-crypted password {{ secrets.root_password }}\n",
+            ),
             ("seed.txt", "{{ secrets.file }} {{ secrets.env }} {{ secrets.root_password }}\n"),
             // Only what is not `(secret NAME)` is quoted by this error.
             (
@@ -225,7 +237,7 @@ fn a_secret_is_in_its_answer_and_nowhere_else() {
         let answer = get(&format!("{door}/b/{token}/answer/seed"));
         assert!(answer.ends_with("\r\n\r\nplanted-file planted-env planted-literal\n"), "{answer}");
         assert!(answer.to_lowercase().contains("cache-control: no-store"), "{answer}");
-        let own = get(&format!("{door}/b/{token}/answer/own"));
+        let own = get(&format!("{door}/b/{token}/answer/own.cfg"));
         assert!(own.contains("root-password-crypted password planted-literal\n"), "{own}");
 
         let bad = get(&format!("{door}/b/{token}/answer/bad"));

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use pilotlight::config::{Config, Folder, Ipxe};
+use pilotlight::config::{Config, Folder, Ipxe, Root};
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::Ledger;
-use pilotlight::model::profile::{Answer, Source, Template};
+use pilotlight::model::profile::{Answer, Boot, Source, Start, Template};
 use pilotlight::model::{Mac, Machine, Match, Profile, Stage};
 use pilotlight::tls::Tls;
 use serde_json::{Map, Value};
@@ -36,20 +36,29 @@ struct Server {
 const KERNEL: &[u8] = &[b'k'; 300_000];
 
 fn profile(name: &str, dir: &Path) -> Profile {
-    let answer =
-        |name: &str| Answer { name: name.into(), template: Template::File(dir.join(name)) };
+    let answer = |name: &str| Answer {
+        name: name.into(),
+        template: Template::File(dir.join(name)),
+        crlf: false,
+    };
     Profile {
         name: name.into(),
         title: format!("Debian {name}"),
         menu: false,
-        kernel: Source::Ours { folder: "debian".into(), path: "amd64/linux".into() },
-        initrds: vec![
-            Source::Ours { folder: "debian".into(), path: "/amd64/initrd.gz".into() },
-            Source::Ours { folder: "debian".into(), path: "extra #1.img".into() },
-        ],
-        args: "auto=true url={{ answers['preseed.cfg'] }} hostname={{ machine.hostname }} \
-               ds=nocloud;s={{ seed }}"
-            .into(),
+        boot: Boot::linux(
+            Source::Ours { folder: "debian".into(), path: "amd64/linux".into() },
+            vec![
+                Source::Ours { folder: "debian".into(), path: "/amd64/initrd.gz".into() },
+                Source::Ours { folder: "debian".into(), path: "extra #1.img".into() },
+            ],
+            "auto=true url={{ answers['preseed.cfg'] }} hostname={{ machine.hostname }} \
+               ds=nocloud;s={{ seed }}",
+        ),
+        unready: None,
+        uefi: None,
+        release: None,
+        settings: None,
+        memory: None,
         answers: vec![answer("preseed.cfg")],
         console: Some("ttyS0,115200".into()),
         vars: Map::from_iter([("rack".into(), "r0".into())]),
@@ -63,6 +72,7 @@ fn profile(name: &str, dir: &Path) -> Profile {
 
 fn machine(name: &str, last: u8, profile: &str) -> Machine {
     Machine {
+        settings: Default::default(),
         name: name.into(),
         matches: Match { mac: Some(Mac([0x52, 0x54, 0, 0, 0, last]).into()), ..Match::default() },
         profile: Some(profile.into()),
@@ -116,13 +126,15 @@ impl Server {
         broken.answers[0] = Answer {
             name: "preseed.cfg".into(),
             template: Template::File(dir.path().join("broken")),
+            crlf: false,
         };
         let mut missing = profile("missing", dir.path());
-        missing.kernel = Source::Ours { folder: "debian".into(), path: "amd64/gone".into() };
+        let gone = Source::Ours { folder: "debian".into(), path: "amd64/gone".into() };
+        missing.boot = Boot::linux(gone, Vec::new(), "");
         let mut inject = profile("inject", dir.path());
-        inject.args.push_str(" {{ machine.serial }}");
+        inject.boot.args.push_str(" {{ machine.serial }}");
         let mut config = Config {
-            folders: vec![Folder { name: "debian".into(), dir: root }],
+            folders: vec![Folder { name: "debian".into(), root: Root::Dir(root) }],
             ipxe: Ipxe { dir: Some(own), loaders: Vec::new() },
             profiles: vec![profile("web", dir.path()), open, broken, missing, inject],
             machines: vec![
@@ -700,10 +712,10 @@ fn by_https_all_travels_by_https_but_the_report() {
     fs::write(dir.path().join("preseed.cfg"), "{{ report }} {{ files }}").unwrap();
     fs::write(dir.path().join("linux"), "k").unwrap();
     let mut web = profile("web", dir.path());
-    web.kernel = Source::Ours { folder: "f".into(), path: "linux".into() };
-    web.initrds.clear();
+    web.boot.start = Start::Kernel(Source::Ours { folder: "f".into(), path: "linux".into() });
+    web.boot.initrds.clear();
     let mut config = Config {
-        folders: vec![Folder { name: "f".into(), dir: dir.path().into() }],
+        folders: vec![Folder { name: "f".into(), root: Root::Dir(dir.path().into()) }],
         profiles: vec![web],
         machines: vec![machine("web1", 1, "web")].into(),
         ..Config::default()

@@ -220,6 +220,7 @@ mod tests {
             loader: Some("own.efi".into()),
             vars: Default::default(),
             secrets: Default::default(),
+            settings: Default::default(),
             power: Default::default(),
         };
         assert_eq!(loader_for(&config, x64, Some(&machine)), "own.efi");
