@@ -59,7 +59,7 @@ reboot=(-no-reboot)
 machine() {
     local kind=$1
     shift
-    local common=(-m 512 -smp 1 "${reboot[@]}" -display none -monitor none -parallel none
+    local common=(-m 512 -smp 1 "${reboot[@]}" -display none -monitor "${monitor:-none}" -parallel none
         -serial "${serial:-file:$dir/serial.log}" -netdev "tap,id=lan,ifname=tap0,script=no,downscript=no")
     arch=amd64
     case $kind in
@@ -102,6 +102,23 @@ off() { ! alive "$guest_pid"; }
 
 wait_off() { until_true "$1" off; } # seconds; 1 where it is still on
 
+# A machine with a keyboard and a screen: `hands` before `machine`; then presses KEY… types by the names of
+# QEMU's monitor, and screen tells one picture from another.
+hands() { monitor=unix:$dir/monitor,server=on,wait=off; }
+asks_monitor() { socat -t 0.5 - "UNIX-CONNECT:$dir/monitor" >/dev/null; }
+presses() { printf 'sendkey %s\n' "$@" | asks_monitor; }
+screen() {
+    echo "screendump $dir/screen.ppm" | asks_monitor
+    sha256sum <"$dir/screen.ppm"
+}
+# Whether the screen has shown the same twice; the last is in $picture.
+rests() {
+    local before=$picture
+    picture=$(screen)
+    [[ $picture == "$before" ]]
+}
+picture=''
+
 # --- our server --------------------------------------------------------------------------------
 
 # With the two capabilities that the systemd unit leaves it, and nothing else of root's power; the
@@ -109,7 +126,7 @@ wait_off() { until_true "$1" off; } # seconds; 1 where it is still on
 limited=(setpriv --bounding-set '-all,+net_bind_service,+net_raw,+dac_read_search')
 
 serve() {
-    spawn "$dir/server.log" ip netns exec "$server" "${pinned[@]}" "${limited[@]}" "$pilotlight" serve --interface boot0 --config "$dir/pilotlight.toml"
+    spawn "$dir/server.log" ip netns exec "$server" "${pinned[@]}" "${limited[@]}" "$pilotlight" serve --interface boot0 --state-dir "$dir/state" --config "$dir/pilotlight.toml"
     server_pid=$spawned
     until_true 20 ready_or_gone && alive "$server_pid"
 }
@@ -129,16 +146,11 @@ timeline() { # jq program over the machine's timeline
 
 # --- its configuration -------------------------------------------------------------------------
 
-# configure: the configuration that all share; what is special to one comes by stdin.
+# configure: the configuration that all share; what is special to one comes by stdin. The folder $guest,
+# where there is one, is served as guest/.
 configure() {
-    cat >"$dir/pilotlight.toml" <<TOML
-state-dir = "$dir/state"
-
-[[files]]
-name = "guest"
-dir = "$guest"
-
-TOML
+    printf 'state-dir = "%s"\n\n' "$dir/state" >"$dir/pilotlight.toml"
+    [[ -z $guest ]] || printf '[[files]]\nname = "guest"\ndir = "%s"\n\n' "$guest" >>"$dir/pilotlight.toml"
     cat >>"$dir/pilotlight.toml"
 }
 
@@ -279,15 +291,12 @@ debian_installer() {
     [[ -n $found ]] && printf '%s\n' "$found"
 }
 
-# debian_archive FOLDER INSTALLER: lays the installer out as Debian's mirrors do, lists it in
-# SHA256SUMS and that in Release with the lists of packages that are there already, and signs this
-# with a key that is made for it: $dir/key.asc, and key.gpg in the folder.
-debian_archive() {
-    local dists=$1/dists/$suite images gpg sums=main/installer-amd64/current/images/SHA256SUMS
-    gpg=(gpg --homedir "$dir/gnupg" --batch --quiet --yes --pinentry-mode loopback --passphrase '')
+# debian_release FOLDER INSTALLER: lays the installer out as Debian's mirrors do, lists it in SHA256SUMS and
+# that in Release with the lists of packages that are there already.
+debian_release() {
+    local dists=$1/dists/$suite images sums=main/installer-amd64/current/images/SHA256SUMS
     images=$1/$(images)
     mkdir -p "$images"
-    mkdir -m 700 "$dir/gnupg"
     cp "$2/linux" "$2/initrd.gz" "$images/"
     (cd "$dists/${sums%/*}" && find . -type f ! -name SHA256SUMS -exec sha256sum {} +) >"$dir/sums"
     mv "$dir/sums" "$dists/$sums"
@@ -306,6 +315,15 @@ RELEASE
         done)
     } >"$dir/Release"
     mv "$dir/Release" "$dists/Release"
+}
+
+# debian_archive FOLDER INSTALLER: the same, signed by a key that is made for it: $dir/key.asc, and key.gpg in
+# the folder.
+debian_archive() {
+    local dists=$1/dists/$suite gpg
+    debian_release "$1" "$2"
+    mkdir -m 700 "$dir/gnupg"
+    gpg=(gpg --homedir "$dir/gnupg" --batch --quiet --yes --pinentry-mode loopback --passphrase '')
     on_exit "gpgconf --homedir '$dir/gnupg' --kill all"
     "${gpg[@]}" --quick-generate-key 'Lab <lab@archive.example>' rsa3072 sign never 2>/dev/null
     "${gpg[@]}" --armor --output "$dir/key.asc" --export
