@@ -4,8 +4,10 @@
 //! told of it. `NAME.toml` is the configuration that comes of it, `NAME.err` what is said about it.
 //! After a change of words: `BLESS=1 cargo test --test import`, then read the difference.
 
+#[path = "common/left_out.rs"]
+mod left_out;
+
 use std::fs;
-use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,6 +23,8 @@ use pilotlight::import::{Files, NoFile, dhcpd, dnsmasq, kind, leases};
 use pilotlight::model::profile::Source;
 use pilotlight::model::{Facts, Mac};
 use proptest::prelude::*;
+
+use left_out::left_out;
 
 const CASES: [&str; 5] = ["first", "menus", "chained", "site", "branch"];
 const COLUMNS: usize = 80;
@@ -68,13 +72,6 @@ fn run(dir: &Path, args: &str) -> Output {
 
 fn args(name: &str) -> String {
     fs::read_to_string(home().join(name).join("args")).unwrap()
-}
-
-fn left_out(test: &str, why: &str) {
-    let all = ["CI", "PILOTLIGHT_TESTS_ALL"];
-    assert!(all.iter().all(|v| std::env::var_os(v).is_none()), "nothing may be left out: {why}");
-    // Past the capture of the test harness: what was left out must be seen.
-    let _ = writeln!(io::stderr(), "left out: {test}: {why}");
 }
 
 fn config(toml: &str) -> Config {
