@@ -669,6 +669,73 @@ impl Look for Bad {
     }
 }
 
+/// Each image is a stand-in for CentOS 7's, and a folder has these.
+struct Dvds(&'static [&'static str]);
+
+impl Look for Dvds {
+    fn tree(&self, _: &Root) -> Result<Box<dyn Tree>, String> {
+        Ok(Box::new(Dvds(&[])))
+    }
+
+    fn images(&self, dir: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(self.0.iter().map(|name| dir.join(name)).collect())
+    }
+
+    fn installers(&self, _: &Path) -> Result<Vec<(String, PathBuf, String)>, String> {
+        // Like the CentOS installer, and before it in the order of names.
+        let text = "title = \"A {mark}\"\narches = { x86_64 = \"x86_64\" }\n[[recognise]]\n\
+                    volume = '^(?<mark>CentOS)'\n[boot]\nkernel = \"{mark}\"\n";
+        Ok(vec![("a/installer.toml".into(), "a/installer.toml".into(), text.into())])
+    }
+}
+
+impl Tree for Dvds {
+    fn volume(&self) -> Option<String> {
+        Some("CentOS 7 x86_64".into())
+    }
+
+    fn text(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn has(&self, path: &str) -> bool {
+        path.starts_with("images/pxeboot")
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[test]
+fn what_lies_in_a_watched_folder_is_in_nobodys_way() {
+    const IMAGES: [&str; 5] = ["Corp.iso", "debian-12.iso", "debian.iso", "ours.iso", "镜像.iso"];
+    let text = "[[media]]\nwatch = \"/iso\"\n[[files]]\nname = \"ours\"\ndir = \"/ours\"\n\
+                [[mirror]]\nname = \"corp\"\nurls = \"https://corp.example/\"\n\
+                [[profile]]\nname = \"p\"\ninstall = \"debian-12\"\n";
+    let (c, _) = parse_with(&[("p.toml".into(), text.into())], &Dvds(&IMAGES)).unwrap();
+    let names: Vec<&str> = c.folders.iter().map(|f| &*f.name).collect();
+    let want = ["ours", "corp-iso", "debian-12-iso", "debian-iso", "ours-iso", "image"];
+    assert_eq!(names, want);
+    let kernel = c.profile("p").unwrap().boot.kernel();
+    assert!(matches!(kernel, Some(Source::Mirror { .. })), "as it was before: {kernel:?}");
+}
+
+#[test]
+fn an_installer_that_is_named_is_asked_first() {
+    let boots = |installer: &str| {
+        let text = format!(
+            "[installers]\ndir = \"own\"\n[[media]]\nname = \"m\"\niso = \"m.iso\"\n{installer}"
+        );
+        let (c, _) = parse_with(&[("p.toml".into(), text)], &Dvds(&[])).unwrap();
+        let release = c.profile("m").unwrap().release.clone().unwrap();
+        (release.installer, release.version)
+    };
+    assert_eq!(boots(""), ("a".into(), String::new()), "the first by name");
+    let named = boots("installer = \"centos-7\"\n");
+    assert_eq!(named, ("centos-7".into(), "7".into()), "with what its own rules tell");
+}
+
 #[test]
 fn an_image_that_cannot_be_read_is_noted_and_keeps_nothing_from_being_served() {
     let text = "[[media]]\nname = \"a\"\niso = \"/iso/a.iso\"\n[[media]]\nwatch = \"/iso\"\n";

@@ -208,11 +208,12 @@ fn walk<'a>(w: &mut Walk<'_>, top: &Table<'a>, look: &dyn Look) -> Config {
     let (subnets, sound) = subnets(w, top);
     let Own { installers, dir: own, broken } = installers(w, top, look);
     let by = media::By { look, installers: &installers, broken: &broken };
-    let (found, folder_names) = media::homes(w, top, &by);
-    let media::Found { folders, media, watched } = found;
-    let (mut mirrors, mirror_names) = mirrors::mirrors(w, top, &folder_names);
+    let mut found = media::homes(w, top, &by);
+    let (mut mirrors, mirror_names) = mirrors::mirrors(w, top, &found.names);
+    media::watch(w, &mut found, &mirror_names, &by);
+    let media::Found { folders, media, names, watched, .. } = found;
     let homes = Homes {
-        folders: folder_names,
+        folders: names,
         mirrors: mirror_names,
         media,
         watches: !watched.is_empty(),

@@ -424,7 +424,8 @@ impl Installer {
         self.rules.is_empty()
     }
 
-    fn recognise(&self, tree: &dyn Tree) -> Option<Captures> {
+    /// What a tree is told by, if it is one of its systems.
+    pub fn recognise(&self, tree: &dyn Tree) -> Option<Captures> {
         self.rules.iter().find_map(|rule| self.agrees(rule, tree))
     }
 

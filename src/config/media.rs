@@ -36,49 +36,95 @@ pub struct By<'a> {
 }
 
 /// What the tables declare.
-pub struct Found {
+#[derive(Default)]
+pub struct Found<'a> {
     pub folders: Vec<Folder>,
     pub media: Vec<Medium>,
+    pub names: Names<'a>,
     /// Folders of images.
     pub watched: Vec<PathBuf>,
+    /// Tables that declare such a folder, for [`watch`].
+    pending: Vec<Table<'a>>,
 }
 
-/// The folders and media, by one namespace of names.
-pub fn homes<'a>(w: &mut Walk<'_>, top: &Table<'a>, by: &By<'_>) -> (Found, Names<'a>) {
-    let (mut folders, mut names) = (Vec::new(), Names::new());
+/// The folders and media that are declared, by one namespace of names.
+pub fn homes<'a>(w: &mut Walk<'_>, top: &Table<'a>, by: &By<'_>) -> Found<'a> {
+    let mut found = Found::default();
+    let names = &mut found.names;
     for t in top.tables(w, "files", "[[files]]") {
-        let name = name(w, &t, "folder", &mut names);
+        let name = name(w, &t, "folder", names);
         t.missing(w, "dir", "write dir = \"…\", the folder to serve");
         let dir = t.path(w, "dir");
         if let (Some(name), Some(dir)) = (name, dir) {
             w.keep(format!("files/{}", name.value), dir.at);
-            folders.push(Folder { name: name.value.to_string(), root: Root::Dir(dir.value) });
+            found.folders.push(Folder { name: name.value.to_string(), root: Root::Dir(dir.value) });
         }
     }
-    let (mut media, mut watched) = (Vec::new(), Vec::new());
-    // What is declared comes before what happens to lie in a folder, and gets the names.
-    let mut tables = top.tables(w, "media", "[[media]]");
-    tables.sort_by_key(|t| t.has("watch"));
-    for t in tables {
-        for (name, root, at) in roots(w, &t, by.look, &mut names, &mut watched) {
-            w.keep(format!("files/{name}"), at);
-            media.push(medium(w, &t, &name, &root, at, by));
-            folders.push(Folder { name, root });
+    for t in top.tables(w, "media", "[[media]]") {
+        if KINDS.map(|key| t.has(key)) == [false, false, true] {
+            found.pending.push(t);
+        } else if let Some((name, root, at)) = root(w, &t, &mut found.names) {
+            found.add(w, &t, name, root, at, by);
         }
     }
-    (Found { folders, media, watched }, names)
+    found
 }
 
-/// What one table declares: one medium, or as many as a folder holds images.
-fn roots<'a>(
+/// The images in the folders that are watched. All that is declared comes before them, mirrors too:
+/// who puts a file into a folder is in nobody's way.
+pub fn watch<'a>(w: &mut Walk<'_>, found: &mut Found<'a>, mirrors: &Names<'a>, by: &By<'_>) {
+    for t in std::mem::take(&mut found.pending) {
+        for key in ["name", "installer", "version"].into_iter().filter(|key| t.has(key)) {
+            let message = format!("`{key}` is for one medium, and `watch` is for a folder of them");
+            w.err(t.key_at(key), message, "leave it out");
+        }
+        let Some(dir) = t.path(w, "watch") else { continue };
+        w.keep(format!("watch/{}", dir.value.display()), dir.at);
+        // It may come later, as a disk that is mounted does: nobody else is to wait for it.
+        let images = by.look.images(&dir.value).unwrap_or_else(|why| {
+            w.note(dir.at, why, "`watch` is a folder of images; it is looked at again by itself");
+            Vec::new()
+        });
+        if images.len() > WATCHED {
+            let message =
+                format!("this folder has more than {WATCHED} images: the rest is left out");
+            w.note(dir.at, message, "declare each by iso = \"…\"");
+        }
+        for image in images.into_iter().take(WATCHED) {
+            let name = unused(&named_after(&image), &found.names, mirrors);
+            found.names.insert(Cow::Owned(name.clone()), dir.at);
+            found.add(w, &t, name, Root::Images(vec![image]), dir.at, by);
+        }
+        found.watched.push(dir.value);
+    }
+}
+
+impl Found<'_> {
+    fn add(
+        &mut self,
+        w: &mut Walk<'_>,
+        t: &Table<'_>,
+        name: String,
+        root: Root,
+        at: Spot,
+        by: &By<'_>,
+    ) {
+        w.keep(format!("files/{name}"), at);
+        self.media.push(medium(w, t, &name, &root, at, by));
+        self.folders.push(Folder { name, root });
+    }
+}
+
+/// What a [[media]] can be.
+const KINDS: [&str; 3] = ["iso", "dir", "watch"];
+
+/// What one table declares that is no folder of images.
+fn root<'a>(
     w: &mut Walk<'_>,
     t: &Table<'a>,
-    look: &dyn Look,
     names: &mut Names<'a>,
-    dirs: &mut Vec<PathBuf>,
-) -> Vec<(String, Root, Spot)> {
-    const KEYS: [&str; 3] = ["iso", "dir", "watch"];
-    let given: Vec<&str> = KEYS.into_iter().filter(|key| t.has(key)).collect();
+) -> Option<(String, Root, Spot)> {
+    let given: Vec<&str> = KINDS.into_iter().filter(|key| t.has(key)).collect();
     let [key] = given[..] else {
         let message = match given.len() {
             0 => "this [[media]] names nothing".to_string(),
@@ -87,13 +133,13 @@ fn roots<'a>(
         let hint = "write iso = \"….iso\" (or a list of them), dir = \"…\", or watch = \"…\", a \
                     folder of images";
         w.err(t.at, message, hint);
-        return Vec::new();
+        return None;
     };
     let at = t.key_at(key);
     let named = t.has("name").then(|| name(w, t, "folder", names));
     let root = match key {
         "dir" => t.path(w, "dir").map(|v| Root::Dir(v.value)),
-        "iso" => {
+        _ => {
             let all = t.texts(w, "iso");
             let paths: Vec<PathBuf> = all.into_iter().filter_map(|v| w.file_at("iso", v)).collect();
             if t.is_empty_list("iso") {
@@ -101,13 +147,8 @@ fn roots<'a>(
             }
             (!paths.is_empty()).then_some(Root::Images(paths))
         }
-        _ => {
-            let found = watched(w, t, look, names);
-            dirs.extend(found.0);
-            return found.1;
-        }
     };
-    let Some(root) = root else { return Vec::new() };
+    let root = root?;
     let name = match named {
         Some(name) => name.map(|n| n.value.to_string()),
         None => {
@@ -118,45 +159,16 @@ fn roots<'a>(
             free(w, at, first, names)
         }
     };
-    name.into_iter().map(|name| (name, root.clone(), at)).collect()
-}
-
-fn watched<'a>(
-    w: &mut Walk<'_>,
-    t: &Table<'a>,
-    look: &dyn Look,
-    names: &mut Names<'a>,
-) -> (Option<PathBuf>, Vec<(String, Root, Spot)>) {
-    for key in ["name", "installer", "version"].into_iter().filter(|key| t.has(key)) {
-        let message = format!("`{key}` is for one medium, and `watch` is for a folder of them");
-        w.err(t.key_at(key), message, "leave it out");
-    }
-    let Some(dir) = t.path(w, "watch") else { return (None, Vec::new()) };
-    w.keep(format!("watch/{}", dir.value.display()), dir.at);
-    // It may come later, as a disk that is mounted does: nobody else is to wait for it.
-    let images = look.images(&dir.value).unwrap_or_else(|why| {
-        w.note(dir.at, why, "`watch` is a folder of images; it is looked at again by itself");
-        Vec::new()
-    });
-    if images.len() > WATCHED {
-        let message = format!("this folder has more than {WATCHED} images: the rest is left out");
-        w.note(dir.at, message, "declare each by iso = \"…\"");
-    }
-    let mut found = Vec::new();
-    for image in images.into_iter().take(WATCHED) {
-        let name = unused(&named_after(&image), names);
-        names.insert(Cow::Owned(name.clone()), dir.at);
-        found.push((name, Root::Images(vec![image]), dir.at));
-    }
-    (Some(dir.value), found)
+    Some((name?, root, at))
 }
 
 /// A name like that which nobody has, and the catalogue has not either: who may write into a watched
 /// folder must not choose what `install = "debian-12"` installs, nor be in anybody's way.
-fn unused(name: &str, names: &Names<'_>) -> String {
+fn unused(name: &str, names: &Names<'_>, mirrors: &Names<'_>) -> String {
     let name = if name.is_empty() { "image" } else { name };
     let taken = |n: &str| {
         names.contains_key(n)
+            || mirrors.contains_key(n)
             || words::name("a medium", n).is_err()
             || catalog::entry(n).is_some()
             || catalog::mirror(n).is_some()
@@ -164,7 +176,8 @@ fn unused(name: &str, names: &Names<'_>) -> String {
     let more = (2..).map(|n| format!("{name}-iso-{n}"));
     let mut all = [name.to_string(), format!("{name}-iso")].into_iter().chain(more);
     // As many tries as there can be names, and one more.
-    all.by_ref().take(names.len() + 3).find(|n| !taken(n)).unwrap_or_else(|| format!("{name}-iso"))
+    let tries = names.len() + mirrors.len() + 3;
+    all.by_ref().take(tries).find(|n| !taken(n)).unwrap_or_else(|| format!("{name}-iso"))
 }
 
 /// A name made of a file's, which nobody has yet.
@@ -215,19 +228,21 @@ fn medium(
         Ok(tree) => (Some(tree), None),
         Err(why) => (None, Some(why)),
     };
-    let found = tree.as_deref().and_then(|tree| installers.recognise(tree));
-    let is = match (told, found) {
-        (Some(told), found) => {
-            let same = found.filter(|(one, _)| one.name == told.value);
-            let mut captures = same.map(|(_, captures)| captures).unwrap_or_default();
+    let tree_of = tree.as_deref();
+    let is = match told.and_then(|v| installers.get(v.value)) {
+        // Its own rules are asked, whatever else the tree may be taken for.
+        Some(told) => {
+            let mut captures = tree_of.and_then(|t| told.recognise(t)).unwrap_or_default();
             captures.entry("version".into()).or_default();
             captures.entry("arch".into()).or_insert_with(|| "x86_64".into());
-            Ok((told.value.to_string(), captures))
+            Ok((told.name.clone(), captures))
         }
-        (None, Some((one, captures))) => Ok((one.name.clone(), captures)),
-        (None, None) => {
-            Err(why.clone().unwrap_or_else(|| "it is none of the systems that are known".into()))
-        }
+        None => match tree_of.and_then(|tree| installers.recognise(tree)) {
+            Some((one, captures)) => Ok((one.name.clone(), captures)),
+            None => Err(why
+                .clone()
+                .unwrap_or_else(|| "it is none of the systems that are known".into())),
+        },
     };
     let is = is.map(|(name, mut captures)| {
         captures.extend(version.map(|v| ("version".to_string(), v)));
