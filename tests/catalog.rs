@@ -104,6 +104,7 @@ fn every_entry_is_a_profile_of_three_lines() {
     let urls = Urls {
         base: "https://10.0.0.1:8443".into(),
         http: "http://10.0.0.1:8080".into(),
+        ca: None,
         address: "10.0.0.1".into(),
         token: "0".repeat(32),
     };
@@ -175,6 +176,7 @@ fn what_the_user_says_comes_last_or_first() {
     let urls = Urls {
         base: "http://h".into(),
         http: "http://h".into(),
+        ca: None,
         address: "h".into(),
         token: "t".into(),
     };

@@ -61,6 +61,7 @@ fn profile(name: &str, kind: Kind) -> Profile {
         kind,
         timeout: None,
         attempts: None,
+        plain_answers: false,
         at: "pilotlight.toml:1".into(),
     }
 }

@@ -66,6 +66,9 @@ struct Case {
     title: Option<String>,
     #[serde(default)]
     interactive: bool,
+    /// With HTTPS and a CA of ours.
+    #[serde(default)]
+    tls: bool,
     #[serde(default)]
     settings: toml::Table,
     #[serde(default)]
@@ -219,8 +222,9 @@ fn met(case: &Case, of: &str, arch: &str) -> (String, BTreeMap<String, String>) 
     facts.ip = Some([192, 0, 2, 10].into());
     facts.arch = Some(pilotlight::model::Firmware::by_name(arch).unwrap().arch);
     let urls = Urls {
-        base: "http://192.0.2.1".into(),
+        base: if case.tls { "https://192.0.2.1" } else { "http://192.0.2.1" }.into(),
         http: "http://192.0.2.1".into(),
+        ca: case.tls.then(|| "(the CA)".into()),
         address: "192.0.2.1".into(),
         token: "0".repeat(32),
     };

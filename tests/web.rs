@@ -40,6 +40,7 @@ fn profile(name: &str, dir: &Path) -> Profile {
         name: name.into(),
         template: Template::File(dir.join(name)),
         crlf: false,
+        carried: None,
     };
     Profile {
         name: name.into(),
@@ -66,6 +67,7 @@ fn profile(name: &str, dir: &Path) -> Profile {
         kind: Default::default(),
         timeout: None,
         attempts: None,
+        plain_answers: false,
         at: "pilotlight.toml:12".into(),
     }
 }
@@ -127,6 +129,7 @@ impl Server {
             name: "preseed.cfg".into(),
             template: Template::File(dir.path().join("broken")),
             crlf: false,
+            carried: None,
         };
         let mut missing = profile("missing", dir.path());
         let gone = Source::Ours { folder: "debian".into(), path: "amd64/gone".into() };
@@ -417,6 +420,42 @@ fn a_template_that_does_not_end_costs_other_profiles_nothing() {
     fs::write(server.dir.path().join("broken"), "fine").unwrap();
     server.config.store(Arc::new((*server.config.load_full()).clone()));
     assert!(server.script(3, "").contains("\nboot"));
+}
+
+/// An installer that knows no CA of ours: its answers may go by HTTP, and iPXE may bring them.
+#[test]
+fn with_tls_answers_go_by_http_only_where_the_profile_says_so() {
+    let server = Server::open(true);
+    let with = |change: &dyn Fn(&mut Profile)| {
+        let mut config = (*server.config.load_full()).clone();
+        change(config.profiles.iter_mut().find(|p| p.name == "web").unwrap());
+        server.config.store(Arc::new(config));
+        server.script(1, "")
+    };
+    let script = with(&|web| web.plain_answers = true);
+    let words = script.split(|c: char| c.is_whitespace() || "=;".contains(c));
+    let url = words.filter(|w| w.starts_with(&server.plain)).find(|w| w.ends_with("preseed.cfg"));
+    let url = url.unwrap_or_else(|| panic!("{script}")).to_string();
+    assert_eq!(curl(&url, &[]).status, 200);
+    assert!(script.contains(&format!("kernel {}/b/", server.url)), "the rest does not: {script}");
+    for other in [url.replace("/answer/preseed.cfg", "/files/debian/digits"), {
+        let at = url.find("/b/").unwrap() + 3;
+        format!("{}{}{}", &url[..at], "0".repeat(32), &url[at + 32..])
+    }] {
+        assert_eq!(curl(&other, &[]).status, 403, "{other}");
+    }
+
+    let script = with(&|web| web.plain_answers = false);
+    assert_eq!(curl(&url, &[]).status, 403, "nor does one that was told before");
+    assert!(!script.contains(&server.plain), "{script}");
+
+    let script = with(&|web| web.answers[0].carried = Some("/tmp/preseed.cfg".into()));
+    let line =
+        script.lines().find(|l| l.contains("mkdir=-1")).unwrap_or_else(|| panic!("{script}"));
+    let url = line.split_whitespace().find(|w| w.starts_with(&server.url)).unwrap();
+    assert!(line.contains(&format!("{url} /tmp/preseed.cfg mkdir=-1")), "{line}");
+    assert!(script.contains("url=file:///tmp/preseed.cfg "), "{script}");
+    assert!(server.get(url.strip_prefix(&server.url).unwrap()).contains("d-i rack"));
 }
 
 #[test]

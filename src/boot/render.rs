@@ -37,6 +37,8 @@ pub struct Urls {
     pub base: String,
     /// `http://IP[:port]`: what a system without TLS can always reach.
     pub http: String,
+    /// The root certificate that `base` is under, as PEM; none where TLS is off, or on with another's.
+    pub ca: Option<Arc<str>>,
     /// The server's address, without port.
     pub address: String,
     /// This boot's token; what it opens belongs to one machine for a day.
@@ -44,6 +46,10 @@ pub struct Urls {
 }
 
 impl Urls {
+    fn is_secure(&self) -> bool {
+        self.base.starts_with("https:")
+    }
+
     fn boot(&self, rest: &str) -> String {
         format!("{}/b/{}/{rest}", self.base, self.token)
     }
@@ -63,13 +69,21 @@ impl Urls {
         format!("{}/mirror/{}", self.http, encode(mirror))
     }
 
+    /// An answer as iPXE fetches it.
     pub fn answer(&self, name: &str) -> String {
-        format!("{}{}", self.seed(), encode(name))
+        self.boot(&format!("answer/{}", encode(name)))
     }
 
-    /// The folder that the answers are in, with its slash: what cloud-init calls a seed.
-    pub fn seed(&self) -> String {
-        self.boot("answer/")
+    /// The folder in which a profile's system finds its answers, with its slash: what cloud-init calls
+    /// a seed.
+    pub fn seed(&self, of: &Profile) -> String {
+        let base = if of.plain_answers { &self.http } else { &self.base };
+        format!("{base}/b/{}/answer/", self.token)
+    }
+
+    /// An answer as a profile's system fetches it.
+    pub fn answer_of(&self, of: &Profile, name: &str) -> String {
+        format!("{}{}", self.seed(of), encode(name))
     }
 
     /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too. So it has a
@@ -250,7 +264,8 @@ struct About<'a> {
 /// `machine` (name, hostname, mac, hexhyp, ip, uuid, serial, asset, manufacturer, product, arch,
 /// version, memsize), `profile` (name, title), `vars` (the profile's, then the machine's over
 /// them), `server` (url, http, address; host is the address with the port of plain HTTP, where that
-/// is not 80), and URLs: `answers.NAME`, `seed` (the folder of the answers), `report`, `files`, and
+/// is not 80), `ca` (the root certificate, where answers travel by HTTPS), and URLs: `answers.NAME`
+/// (`file://PATH` of one that iPXE puts into the initrd), `seed` (the folder of the answers), `report`, `files`, and
 /// `mirrors.NAME`, which is plain HTTP even where TLS is on: installers fetch packages by it, have
 /// no CA of ours, and verify by signatures. Profiles that install a system see `settings`, `release`,
 /// `unattended`, `tree` (url, host, path, files, iso: plain HTTP, too), `trees.NAME` and `parts.NAME`.
@@ -264,11 +279,14 @@ pub struct Scene<'a> {
     profile: &'a Profile,
     facts: &'a Facts,
     urls: &'a Urls,
+    /// Whether answers travel by HTTPS.
+    secure: bool,
     made: RefCell<Context>,
 }
 
 /// What a template sees, by name.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
+    "ca",
     "machine",
     "profile",
     "vars",
@@ -300,7 +318,15 @@ impl<'a> Scene<'a> {
         facts: &'a Facts,
         urls: &'a Urls,
     ) -> Scene<'a> {
-        Scene { config, machine, profile, facts, urls, made: RefCell::default() }
+        let secure = urls.is_secure() && !profile.plain_answers;
+        Scene { config, machine, profile, facts, urls, secure, made: RefCell::default() }
+    }
+
+    /// Where in the initrd iPXE puts an answer. By HTTPS only iPXE is sure to fetch: it was told of our
+    /// CA before it started, and an installer was not.
+    fn carried<'b>(&self, answer: &'b Answer) -> Option<&'b str> {
+        let linux = self.profile.boot(self.facts.is_uefi()).is_linux();
+        answer.carried.as_deref().filter(|_| self.secure && linux)
     }
 
     /// The profile's secrets, with the machine's over them.
@@ -357,10 +383,20 @@ impl<'a> Scene<'a> {
                 "host": urls.http.trim_start_matches("http://"),
             })),
             "answers" => {
-                let answer = |a: &Answer| (a.name.clone(), urls.answer(&a.name).into());
+                let answer = |a: &Answer| {
+                    let url = match self.carried(a) {
+                        Some(path) => format!("file://{path}"),
+                        None => urls.answer_of(profile, &a.name),
+                    };
+                    (a.name.clone(), url.into())
+                };
                 value(profile.answers.iter().map(answer).collect::<Map<_, Value>>())
             }
-            "seed" => value(urls.seed()),
+            "ca" => match urls.ca.as_deref().filter(|_| self.secure) {
+                Some(pem) => value(pem.trim_end()),
+                None => tera::Value::undefined(),
+            },
+            "seed" => value(urls.seed(profile)),
             "report" => value(urls.report()),
             "files" => value(format!("{}/files", urls.base)),
             "mirrors" => {
@@ -541,7 +577,13 @@ pub fn args(scene: &Scene, profile: &Profile, boot: &Boot) -> Result<IpxeValue, 
         args.push_str(&format!(" console=tty0 console={console}"));
     }
     if boot.initrd_args && !args.split_whitespace().any(|a| a.starts_with("initrd=")) {
-        for name in names(&boot.initrds) {
+        // Under its own name a file comes as it is; by this one iPXE gives all of them one after the
+        // other, with the headers that make files of an archive of what is carried.
+        let all = match profile.answers.iter().any(|a| scene.carried(a).is_some()) {
+            true => vec!["initrd.magic".to_string()],
+            false => names(&boot.initrds),
+        };
+        for name in all {
             args.push_str(&format!(" initrd={name}"));
         }
     }
@@ -566,18 +608,45 @@ pub fn machine_script(
     for (of, template) in profile.answers.iter().zip(answers) {
         answer(scene, of, template)?;
     }
+    trusted(scene, profile)?;
     let boot = profile.boot(scene.facts.is_uefi());
     let kernel = match &boot.start {
         Start::Kernel(kernel) => kernel,
         Start::Script(lines) => return commands(who, scene, profile, lines),
     };
     let args = args(scene, profile, boot)?;
-    let is_file = !boot.initrd_args;
-    let initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names(&boot.initrds))
-        .map(|(initrd, name)| Fetch { url: urls.source(&initrd.source), name, is_file })
+    let mut initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names(&boot.initrds))
+        .map(|(initrd, name)| {
+            let file = (!boot.initrd_args).then(|| name.clone());
+            Fetch { url: urls.source(&initrd.source), name, file }
+        })
         .collect();
+    initrds.extend(profile.answers.iter().filter_map(|answer| {
+        let file = Some(scene.carried(answer)?.to_string());
+        Some(Fetch { url: urls.answer(&answer.name), name: answer.name.clone(), file })
+    }));
     script::machine(who, profile, &urls.source(kernel), &args, &initrds)
         .map_err(|live| RenderError::at(profile, "", format!("kernel, initrd or title: {live}")))
+}
+
+/// Whether the system can read its answers.
+///
+/// # Errors
+/// Where it fetches them by HTTPS and knows no CA of ours: it would stop after its start.
+fn trusted(scene: &Scene, profile: &Profile) -> Result<(), RenderError> {
+    let Some(release) = profile.release.as_ref().filter(|r| r.knows_no_ca && r.unattended) else {
+        return Ok(());
+    };
+    if !scene.secure {
+        return Ok(());
+    }
+    let what = format!(
+        "TLS is on, and the installer of {} fetches its answers itself and trusts no CA of ours: \
+         plain-answers = true in the profile sends them by HTTP, for the machine's own address alone, \
+         but readable for whoever listens on its network",
+        release.title
+    );
+    Err(RenderError::at(profile, "install", what))
 }
 
 /// The script of a profile that is commands of iPXE.
@@ -672,7 +741,7 @@ fn faults(
     templates: &[String],
 ) -> Vec<RenderError> {
     let facts = sample(machine);
-    let urls = sample_urls();
+    let urls = sample_urls(config);
     let scene = Scene::new(config, machine, profile, &facts, &urls);
     let answers = profile.answers.iter().zip(templates);
     let mut wrong: Vec<RenderError> =
@@ -706,10 +775,12 @@ fn sample(machine: Option<&Machine>) -> Facts {
     }
 }
 
-fn sample_urls() -> Urls {
+fn sample_urls(config: &Config) -> Urls {
+    let tls = config.tls.enabled;
     Urls {
-        base: "http://192.0.2.1".into(),
+        base: if tls { "https://192.0.2.1" } else { "http://192.0.2.1" }.into(),
         http: "http://192.0.2.1".into(),
+        ca: tls.then(|| "(the CA)".into()),
         address: "192.0.2.1".into(),
         token: "0".repeat(32),
     }
@@ -848,6 +919,7 @@ pub(super) mod tests {
                 name: "preseed".into(),
                 template: Template::File("/nowhere/preseed.cfg".into()),
                 crlf: false,
+                carried: None,
             }],
             console: Some("ttyS0,115200".into()),
             vars: Map::from_iter([("rack".into(), "r0".into()), ("user".into(), "root".into())]),
@@ -855,6 +927,7 @@ pub(super) mod tests {
             kind: Default::default(),
             timeout: None,
             attempts: None,
+            plain_answers: false,
             at: "pilotlight.toml:12".into(),
         }
     }
@@ -884,7 +957,7 @@ pub(super) mod tests {
         static WEB1: LazyLock<(Config, Machine, Facts, Urls)> = LazyLock::new(|| {
             let machine = machine("web1", "52:54:00:12:34:56", Some("web"));
             let facts = sample(Some(&machine));
-            (mirrored(), machine, facts, sample_urls())
+            (mirrored(), machine, facts, sample_urls(&Config::default()))
         });
         let (config, machine, facts, urls) = &*WEB1;
         Scene::new(config, Some(machine), profile, facts, urls)
@@ -965,7 +1038,7 @@ pub(super) mod tests {
     fn what_a_machine_did_not_tell_is_an_error_unless_the_template_has_a_default() {
         let p = profile("web");
         let facts = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
-        let (config, urls) = (mirrored(), sample_urls());
+        let (config, urls) = (mirrored(), sample_urls(&Config::default()));
         let scene = Scene::new(&config, None, &p, &facts, &urls);
         let of = &p.answers[0];
         assert!(answer(&scene, of, "{{ machine.serial }}").is_err());
@@ -991,7 +1064,7 @@ pub(super) mod tests {
         let of = p.answers[0].clone();
         let mut own = machine("web1", "52:54:00:12:34:56", Some("web"));
         own.secrets.insert("gone".into(), literal("hunter3"));
-        let (config, facts, urls) = (mirrored(), sample(None), sample_urls());
+        let (config, facts, urls) = (mirrored(), sample(None), sample_urls(&Config::default()));
         let scene = Scene::new(&config, Some(&own), &p, &facts, &urls);
         let text = "{{ secrets.root }} {{ secrets.gone }} {{ machine.name }}";
         assert_eq!(answer(&scene, &of, text).unwrap(), "(secret root) (secret gone) web1");
@@ -1062,7 +1135,7 @@ pub(super) mod tests {
         let urls = Urls {
             base: "https://192.0.2.1:8443".into(),
             http: "http://192.0.2.1:8080".into(),
-            ..sample_urls()
+            ..sample_urls(&Config::default())
         };
         let p = profile("web");
         let (config, facts) = (mirrored(), sample(None));
@@ -1081,9 +1154,47 @@ pub(super) mod tests {
         assert_eq!(urls.source(&kernel), url, "but what iPXE fetches is under the token");
     }
 
+    /// An installer that TLS is on for: what iPXE brings stands in the initrd, and nobody fetches it.
+    #[test]
+    fn answers_are_carried_where_tls_is_on() {
+        let mut p = profile("web");
+        p.answers[0].carried = Some("/tmp/preseed".into());
+        p.boot.args = "url={{ answers.preseed }} {{ seed }}".into();
+        let (config, facts) = (Config::default(), sample(None));
+        let (plain, script) = (sample_urls(&config), |p: &Profile, urls: &Urls| {
+            let scene = Scene::new(&config, None, p, &facts, urls);
+            let who = For { mac: facts.mac, name: "web1", base: &urls.base, choose: None };
+            machine_script(&who, &scene, p, urls, &[])
+        });
+        let base = format!("https://192.0.2.1/b/{}", plain.token);
+        let tls =
+            Urls { base: "https://192.0.2.1".into(), ca: Some("PEM\n".into()), ..plain.clone() };
+        let said = script(&p, &plain).unwrap();
+        assert!(said.contains(&format!("url=http://192.0.2.1/b/{}/answer/preseed ", plain.token)));
+        assert!(said.contains("initrd=initrd.gz") && !said.contains("mkdir"), "{said}");
+
+        let said = script(&p, &tls).unwrap();
+        let line = format!("initrd --name preseed {base}/answer/preseed /tmp/preseed mkdir=-1 &&");
+        assert!(said.contains(&line), "{said}");
+        assert!(said.contains(&format!(" url=file:///tmp/preseed {base}/answer/ ")), "{said}");
+        assert!(
+            said.contains("initrd=initrd.magic") && !said.contains("initrd=initrd.gz"),
+            "{said}"
+        );
+        let scene = Scene::new(&config, None, &p, &facts, &tls);
+        assert_eq!(answer(&scene, &p.answers[0], "{{ ca }}").unwrap(), "PEM");
+
+        p.plain_answers = true;
+        let said = script(&p, &tls).unwrap();
+        assert!(said.contains(&format!("url=http://192.0.2.1/b/{}/answer/preseed ", plain.token)));
+        assert!(!said.contains("mkdir") && said.contains(&format!("kernel {base}/")), "{said}");
+        let scene = Scene::new(&config, None, &p, &facts, &tls);
+        assert!(answer(&scene, &p.answers[0], "{{ ca }}").is_err(), "no HTTPS, no CA");
+    }
+
     #[test]
     fn urls_are_encoded() {
-        let urls = sample_urls();
+        let urls = sample_urls(&Config::default());
         let url = urls.file("debian", "/a b/#c/100%.img");
         assert!(url.ends_with("/files/debian/a%20b/%23c/100%25.img"), "{url}");
     }

@@ -100,9 +100,9 @@ pub struct Fetch {
     pub url: String,
     /// The name under which iPXE keeps it, and by which a UEFI kernel finds its initrd.
     pub name: String,
-    /// Whether that is its name to a BIOS kernel, too (wimboot): iPXE puts a file that has arguments
-    /// into a cpio archive, where the first of them is its name. Linux would not find its own initrd.
-    pub is_file: bool,
+    /// Its name or its path in a cpio archive: iPXE puts a file that has arguments into one, where the
+    /// first of them is its name. wimboot knows its files by that; Linux would not find its own initrd.
+    pub file: Option<String>,
 }
 
 /// Kernel and initrds of a profile, with the arguments as rendered and checked.
@@ -122,7 +122,12 @@ pub fn machine(
     for initrd in initrds {
         let url = ipxe_word(&initrd.url)?;
         let name = ipxe_word(&initrd.name)?;
-        let file = if initrd.is_file { format!(" {name}") } else { String::new() };
+        // Of its own accord iPXE makes no folders on the way.
+        let file = initrd.file.as_ref().map(|file| match file.rfind('/') {
+            Some(1..) => format!(" {file} mkdir=-1"),
+            _ => format!(" {file}"),
+        });
+        let file = file.unwrap_or_default();
         let command = ipxe_value(&format!("initrd --name {name} {url}{file}"))?;
         files.push(File { what: "initrd", url, command });
     }
@@ -184,7 +189,7 @@ enum Part {
 
 /// `machine.ipxe` by the number of its files, filled once: a hall of machines that is switched on
 /// asks for thousands, and it depends on nothing but that number what is around the values.
-static SHAPES: [OnceLock<Vec<Part>>; 9] = [const { OnceLock::new() }; 9];
+static SHAPES: [OnceLock<Vec<Part>>; 12] = [const { OnceLock::new() }; 12];
 
 /// What no value and no script of ours has.
 const MARK: char = '\u{1}';

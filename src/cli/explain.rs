@@ -518,6 +518,7 @@ impl<'a> Tale<'a> {
         let urls = Urls {
             base: self.config.base(self.server.addr()),
             http: self.config.plain_base(self.server.addr()),
+            ca: None,
             address: self.server.addr().to_string(),
             token: TOKEN.into(),
         };
@@ -555,7 +556,21 @@ impl<'a> Tale<'a> {
                 self.field(&format!("mirror {name}"), urls.mirror(name));
             }
             for answer in &profile.answers {
-                self.field(&format!("answer {}", answer.name), urls.answer(&answer.name));
+                let (title, url) =
+                    (format!("answer {}", answer.name), urls.answer_of(profile, &answer.name));
+                match answer
+                    .carried
+                    .as_deref()
+                    .filter(|_| self.config.tls.enabled && boot.is_linux())
+                {
+                    Some(path) if !profile.plain_answers => {
+                        self.field(
+                            &title,
+                            format!("{url}, which iPXE puts into the initrd: {path}"),
+                        );
+                    }
+                    _ => self.field(&title, url),
+                }
             }
             self.field("report", of_report(&urls.report()));
             self.say(format!(

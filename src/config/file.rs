@@ -20,7 +20,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::catalog::{self, Entry};
-use super::installers::{self, Blind, Captures, Installers, Known, Look, Plan};
+use super::installers::{self, Blind, Captures, Carried, Installers, Known, Look, Plan};
 use super::life;
 use super::media::{self, Medium};
 use super::mirrors;
@@ -107,8 +107,24 @@ const SCHEMA: Schema = &[
     (
         "[[profile]]",
         &[
-            "name", "title", "kind", "menu", "install", "kernel", "initrd", "args", "console",
-            "answers", "vars", "secrets", "timeout", "attempts", "settings", "parts",
+            "name",
+            "title",
+            "kind",
+            "menu",
+            "install",
+            "kernel",
+            "initrd",
+            "args",
+            "console",
+            "answers",
+            "vars",
+            "secrets",
+            "timeout",
+            "attempts",
+            "settings",
+            "parts",
+            "carried",
+            "plain-answers",
         ],
     ),
     (
@@ -641,6 +657,7 @@ fn by_itself(
         memory: plan.memory,
         timeout: None,
         attempts: None,
+        plain_answers: false,
         at: format!("{}:{}", place.file.display(), place.line),
     })
 }
@@ -815,6 +832,8 @@ fn profile(
     let secrets = life::secrets(w, t, "the profile's `secrets`", &key);
     let kind = life::kind(w, t);
     let (timeout, attempts) = (life::timeout(w, t), life::attempts(w, t));
+    let plain_answers = t.flag(w, "plain-answers").is_some_and(|p| p.value);
+    let mut carried = carried(w, t);
     if let Some(args) = args.filter(|a| words::names_in_tags(a.value, "secrets")) {
         let hint = "arguments are in scripts, on screens and in /proc/cmdline, for all to read; \
                     write {{ secrets.NAME }} in an answer";
@@ -863,7 +882,11 @@ fn profile(
                 }
             }
         }
+        carried = plan.carried.with(carried);
         (release, memory, of_kind) = (Some(plan.release), plan.memory, Some(plan.kind));
+    }
+    for answer in &mut answers {
+        answer.carried = carried.place(&answer.name);
     }
     let place = w.place(t.at);
     Some(Profile {
@@ -883,8 +906,27 @@ fn profile(
         memory,
         timeout,
         attempts,
+        plain_answers,
         at: format!("{}:{}", place.file.display(), place.line),
     })
+}
+
+/// Where in the initrd its answers are put, as the profile says.
+fn carried(w: &mut Walk<'_>, t: &Table<'_>) -> Carried {
+    let t = t.table(w, "carried", "the profile's `carried`");
+    let mut found = BTreeMap::new();
+    for key in t.keys() {
+        if let Some(path) = t.text(w, key.value) {
+            let one = BTreeMap::from([(key.value.to_string(), path.value.to_string())]);
+            let hint = "an answer's name, or \"*\", and where it is put";
+            match Carried::try_from(one.clone()) {
+                Ok(_) => found.extend(one),
+                Err(why) => w.err(path.at, why, hint),
+            }
+        }
+    }
+    // Each was checked.
+    Carried::try_from(found).unwrap_or_default()
 }
 
 /// What a profile boots that cannot be booted now.
@@ -993,7 +1035,8 @@ fn answers(w: &mut Walk<'_>, t: &Table<'_>, profile: &str) -> Vec<Answer> {
         if let (Some(name), Some(file)) = (name, file) {
             w.keep(format!("{profile}/answer/{}", name.value), file.at);
             let template = Template::File(file.value);
-            found.push(Answer { name: name.value.to_string(), template, crlf: false });
+            let name = name.value.to_string();
+            found.push(Answer { name, template, crlf: false, carried: None });
         }
     }
     found

@@ -110,6 +110,8 @@ struct Written {
     loads_image: bool,
     #[serde(default)]
     bios_only: bool,
+    carried: Option<Carried>,
+    knows_no_ca: Option<bool>,
     #[serde(default)]
     note: String,
     #[serde(default)]
@@ -150,6 +152,8 @@ struct Variant {
     note: Option<String>,
     answers: Option<Vec<String>>,
     trees: Option<BTreeMap<String, String>>,
+    carried: Option<Carried>,
+    knows_no_ca: Option<bool>,
     #[serde(default)]
     boot: BootForm,
     #[serde(default)]
@@ -164,6 +168,10 @@ struct Form {
     note: Option<String>,
     answers: Option<Vec<String>>,
     trees: Option<BTreeMap<String, String>>,
+    /// Where in its initrd an answer is looked for that iPXE brought over TLS.
+    carried: Option<Carried>,
+    /// Whether it fetches answers itself, and trusts no CA of ours.
+    knows_no_ca: Option<bool>,
     boot: BootForm,
     uefi: BootForm,
 }
@@ -388,8 +396,14 @@ impl Installer {
             return Err((None, 0, format!("`answers` names {answer}, and no such file is beside")));
         }
         let variant = |v: Variant| {
-            let Variant { r#match, title, memory, note, answers, trees, boot, uefi } = v;
-            (r#match.0, Form { title, memory, note, answers, trees, boot, uefi })
+            let Variant {
+                r#match, title, memory, note, answers, trees, carried, knows_no_ca, ..
+            } = v;
+            let (boot, uefi) = (v.boot, v.uefi);
+            (
+                r#match.0,
+                Form { title, memory, note, answers, trees, carried, knows_no_ca, boot, uefi },
+            )
         };
         Ok(Installer {
             name: name.into(),
@@ -399,6 +413,8 @@ impl Installer {
                 note: Some(written.note),
                 answers: Some(written.answers),
                 trees: Some(written.trees),
+                carried: written.carried,
+                knows_no_ca: written.knows_no_ca,
                 boot: written.boot,
                 uefi: written.uefi,
             },
@@ -494,7 +510,11 @@ impl Installer {
             true => None,
             false => Some(self.boot(&form.uefi, Some(&form.boot), of, unattended, &here)?),
         };
-        let answers = answers.into_iter().map(|name| self.answer(name)).collect();
+        let carried = form.carried.unwrap_or_default();
+        let answers = answers.into_iter();
+        let answers = answers
+            .map(|name| Answer { carried: carried.place(name), ..self.answer(name) })
+            .collect();
         let trees = form.trees.unwrap_or_default();
         let trees = trees.into_iter().map(|(name, path)| (name, fill(&path, captures)));
         let trees = trees.filter(|(_, path)| of.seen.is_some_and(|tree| tree.has(path)));
@@ -514,6 +534,7 @@ impl Installer {
                 _ => String::new(),
             },
             answers,
+            carried,
             release: Release {
                 installer: self.name.clone(),
                 title,
@@ -526,6 +547,7 @@ impl Installer {
                 parts: of.parts.clone(),
                 unattended,
                 bios_only: self.bios_only,
+                knows_no_ca: form.knows_no_ca.unwrap_or(false),
                 note: form.note.map_or(String::new(), |note| fill(&note, captures)),
             },
         })
@@ -541,6 +563,7 @@ impl Installer {
                 text: self.texts.get(name).cloned().unwrap_or_default(),
             },
             crlf: self.crlf.iter().any(|c| c == name),
+            carried: None,
         }
     }
 
@@ -564,6 +587,8 @@ impl Installer {
                 note: over.note.or(form.note),
                 answers: over.answers.or(form.answers),
                 trees: over.trees.or(form.trees),
+                carried: over.carried.or(form.carried),
+                knows_no_ca: over.knows_no_ca.or(form.knows_no_ca),
                 boot: over.boot.over(&form.boot),
                 uefi: over.uefi.over(&form.uefi),
             };
@@ -666,7 +691,48 @@ pub struct Plan {
     /// Arguments that it is given where it shall ask nothing; the boots have them already.
     pub more: String,
     pub answers: Vec<Answer>,
+    pub carried: Carried,
     pub release: Release,
+}
+
+/// Where in an initrd answers are put: an answer's name, or `*` for all others, to a path, which is a
+/// folder where a slash ends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct Carried(BTreeMap<String, String>);
+
+impl TryFrom<BTreeMap<String, String>> for Carried {
+    type Error = String;
+
+    fn try_from(of: BTreeMap<String, String>) -> Result<Carried, String> {
+        match of.values().find(|path| !is_inside(path)) {
+            None => Ok(Carried(of)),
+            Some(path) => Err(format!(
+                "`carried` has {path:?}, and wants a path in the initrd like \"/ks.cfg\", or a folder \
+                 like \"/tmp/\": letters, digits and ._-"
+            )),
+        }
+    }
+}
+
+/// iPXE takes a path up to the first space, and makes the folders on its way.
+fn is_inside(path: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    path.starts_with('/') && path.len() <= 200 && path.chars().all(word) && !path.contains("..")
+}
+
+impl Carried {
+    pub fn place(&self, answer: &str) -> Option<String> {
+        let path = self.0.get(answer).or_else(|| self.0.get("*"))?;
+        let name = if path.ends_with('/') { answer } else { "" };
+        Some(format!("{path}{name}"))
+    }
+
+    /// With another's places over these.
+    pub fn with(mut self, own: Carried) -> Carried {
+        self.0.extend(own.0);
+        self
+    }
 }
 
 impl BootForm {
@@ -882,6 +948,20 @@ boot = { args = "old" }
             parts: BTreeMap::from([("tool".into(), Source::Url("http://h/tool".into()))]),
             unattended,
             own: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_carried_has_a_place() {
+        let of = |name: &str, path: &str| {
+            Carried::try_from(BTreeMap::from([(name.into(), path.into())]))
+        };
+        let all = of("*", "/tmp/").unwrap().with(of("ks.cfg", "/ks.cfg").unwrap());
+        assert_eq!(all.place("late.sh").as_deref(), Some("/tmp/late.sh"));
+        assert_eq!(all.place("ks.cfg").as_deref(), Some("/ks.cfg"));
+        assert_eq!(of("ks.cfg", "/ks.cfg").unwrap().place("late.sh"), None);
+        for bad in ["", "ks.cfg", "/a b", "/a/../b", "/a;b", "/${net0}", &"/a".repeat(101)] {
+            assert!(of("*", bad).unwrap_err().contains("wants a path in the initrd"), "{bad}");
         }
     }
 

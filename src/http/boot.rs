@@ -9,7 +9,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 
-use super::error::No;
+use super::error::{No, in_the_clear};
 use super::renders::Ready;
 use super::{Web, local, peer, query, shown as shown_address};
 use crate::boot::decide::Because;
@@ -40,7 +40,7 @@ pub async fn hello() -> &'static str {
 
 /// `autoexec.ipxe` and `boot.ipxe`.
 pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
-    let urls = web.door.urls(local(&req), "");
+    let urls = web.urls(local(&req), "");
     web.record(web.machine_of(&req), Stage::Script, "GET", plain(req.path(), 120));
     plain_text(script::entry(&urls.base))
 }
@@ -65,8 +65,7 @@ pub async fn script(
         return Err(No::Decided(Because::Ignored));
     }
     let library = web.library.clone();
-    let mut asked =
-        Asked { library, config, facts, ask, urls: web.door.urls(local(&req), ""), life };
+    let mut asked = Asked { library, config, facts, ask, urls: web.urls(local(&req), ""), life };
     let changes = req.method() == Method::GET;
     if let Some(no) = impostor(&web, &asked, peer(&req)) {
         if changes {
@@ -533,7 +532,7 @@ pub async fn loader(
 
 /// Our root certificate.
 pub async fn ca(web: web::Data<Web>) -> Result<HttpResponse, No> {
-    let pem = web.ca_pem.clone().ok_or(No::NoSuchPage)?;
+    let pem = web.ca_pem.as_deref().ok_or(No::NoSuchPage)?.to_string();
     Ok(HttpResponse::Ok().content_type("application/x-pem-file").body(pem))
 }
 
@@ -544,7 +543,13 @@ pub async fn answer(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, No> {
     let (token, name) = path.into_inner();
-    let now = Timestamp::now();
+    let (now, config) = (Timestamp::now(), web.config.load_full());
+    if let Some(no) = in_the_clear(&req) {
+        // Whoever declared the profile may have said that it shall.
+        let boot = web.ledger.boot(&token, now);
+        let profile = boot.as_ref().and_then(|boot| config.profile(&boot.profile));
+        profile.filter(|p| p.plain_answers).ok_or(no)?;
+    }
     let boot = web.boot_of(&req, &token)?;
     // Who asks what there is to read (HEAD) is not who reads it.
     let changes = req.method() == Method::GET;
@@ -555,9 +560,8 @@ pub async fn answer(
     if !may {
         return Err(web.second(&req, &boot, now));
     }
-    let config = web.config.load_full();
     let (facts, life) = (boot.facts.clone(), web.ledger.life(boot.mac));
-    let urls = web.door.urls(local(&req), &token);
+    let urls = web.urls(local(&req), &token);
     let asked = plain(&name, 80);
     let (theirs, booted) = (config.clone(), boot.profile.clone());
     let job = move || {

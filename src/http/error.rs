@@ -300,19 +300,23 @@ pub async fn counted(
     Ok(answer)
 }
 
-/// Keeps a machine's own script, files and answers from travelling in the clear where HTTPS is on.
+/// Keeps a machine's own script and files from travelling in the clear where HTTPS is on.
 pub async fn by_https<B: MessageBody>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let tls = req.app_data::<web::Data<Web>>().filter(|web| web.door.tls);
-    let secure = req.conn_data::<Conn>().is_some_and(|conn| conn.secure);
-    match tls.filter(|_| !secure) {
+    match in_the_clear(req.request()) {
         None => next.call(req).await.map(ServiceResponse::map_into_left_body),
-        Some(web) => {
-            let base = web.door.urls(local(req.request()), "").base;
-            let no = No::HttpsOnly(format!("{base}{}", plain(req.path(), 200)));
-            Ok(req.error_response(no).map_into_right_body())
-        }
+        Some(no) => Ok(req.error_response(no).map_into_right_body()),
     }
+}
+
+/// The refusal of a request that came by HTTP where HTTPS is on, with the URL that is right.
+pub fn in_the_clear(req: &HttpRequest) -> Option<No> {
+    let web = req.app_data::<web::Data<Web>>().filter(|web| web.door.tls)?;
+    if req.conn_data::<Conn>().is_some_and(|conn| conn.secure) {
+        return None;
+    }
+    let base = web.urls(local(req), "").base;
+    Some(No::HttpsOnly(format!("{base}{}", plain(req.path(), 200))))
 }

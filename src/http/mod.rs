@@ -71,7 +71,7 @@ pub struct Web {
     pub ledger: Arc<Ledger>,
     pub door: Door,
     /// Our root certificate, for whoever wants to trust it by hand.
-    pub ca_pem: Option<String>,
+    pub ca_pem: Option<Arc<str>>,
     /// The leases of DHCP, which is nobody's neighbour here, as JSON.
     pub leases: Leases,
     pub limits: Limits,
@@ -138,6 +138,11 @@ pub type Switching = Pin<Box<dyn Future<Output = Result<Said, Trouble>> + Send>>
 pub type Leases = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 impl Web {
+    /// The addresses under which a machine that reached us at `local` finds everything.
+    pub fn urls(&self, local: IpAddr, token: &str) -> Urls {
+        Urls { ca: self.ca_pem.clone().filter(|_| self.door.tls), ..self.door.urls(local, token) }
+    }
+
     pub fn new(
         config: Arc<ArcSwap<Config>>,
         ledger: Arc<Ledger>,
@@ -151,7 +156,7 @@ impl Web {
             standing: Arc::default(),
             ledger,
             door,
-            ca_pem,
+            ca_pem: ca_pem.map(Arc::from),
             leases,
             limits,
             mirrors: None,
@@ -267,7 +272,13 @@ impl Door {
             true => origin("https", &host, self.https_port),
             false => http.clone(),
         };
-        Urls { base, http, address: local.to_canonical().to_string(), token: token.into() }
+        Urls {
+            base,
+            http,
+            ca: None,
+            address: local.to_canonical().to_string(),
+            token: token.into(),
+        }
     }
 }
 

@@ -259,6 +259,7 @@ mod tests {
         let urls = |base: &str| Urls {
             base: base.into(),
             http: base.into(),
+            ca: None,
             address: "192.0.2.1".into(),
             token: "1".into(),
         };

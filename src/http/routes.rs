@@ -25,7 +25,7 @@ pub fn boot_door(app: &mut web::ServiceConfig) {
         .service(
             get("/b/{token}/mirror/{name}{tail:/.*|}", mirror::of_boot).wrap(from_fn(by_https)),
         )
-        .service(get("/b/{token}/answer/{name}", boot::answer).wrap(from_fn(by_https)))
+        .service(get("/b/{token}/answer/{name}", boot::answer))
         .service(
             web::resource(["/b/{token}/report", "/b/{token}/report/{word}"])
                 .route(web::get().to(boot::report))

@@ -77,6 +77,11 @@ impl Boot {
         }
     }
 
+    /// Whether it starts a kernel that takes files in its initrd.
+    pub fn is_linux(&self) -> bool {
+        self.initrd_args && self.kernel().is_some()
+    }
+
     pub fn kernel(&self) -> Option<&Source> {
         match &self.start {
             Start::Kernel(source) => Some(source),
@@ -113,6 +118,8 @@ pub struct Release {
     pub unattended: bool,
     /// Whether BIOS alone can start it, whatever the machine's processor.
     pub bios_only: bool,
+    /// Whether it fetches answers where nothing can tell it of a CA of ours.
+    pub knows_no_ca: bool,
     /// What its installer wants to be known beforehand, a sentence or more; may be empty.
     pub note: String,
 }
@@ -125,6 +132,8 @@ pub struct Answer {
     pub template: Template,
     /// Whether its lines end with CR LF, as cmd.exe wants them.
     pub crlf: bool,
+    /// Where iPXE puts it in the initrd when TLS is on: most installers know no CA of ours.
+    pub carried: Option<String>,
 }
 
 /// Where an answer's template is.
@@ -184,6 +193,8 @@ pub struct Profile {
     pub timeout: Option<Duration>,
     /// Attempts until the machine is held; `[life] attempts` where it is not given.
     pub attempts: Option<u32>,
+    /// Whether its answers go by plain HTTP though TLS is on, since it could not read them else.
+    pub plain_answers: bool,
     /// The file and line it was declared at, for errors: `pilotlight.toml:12`.
     pub at: String,
 }

@@ -61,6 +61,14 @@ systemctl enable sshd
 systemctl {{ "enable" if settings.firewall else "disable" }} firewalld
 {%- endif %}
 {%- if answers['post.sh'] is defined %}
+{%- if ca is defined %}
+
+# The answers' CA, and no other.
+cat >/tmp/answers.pem <<'CA'
+{{ ca }}
+CA
+export CURL_CA_BUNDLE=/tmp/answers.pem
+{%- endif %}
 
 curl -fsS -o /root/post.sh "{{ answers['post.sh'] }}" && sh /root/post.sh || {
     report failed

@@ -174,7 +174,7 @@ pub async fn preview(req: &HttpRequest, web: &Web, mac: Mac) -> Result<boot::Mad
     let config = web.config.load_full();
     let facts = view::facts(web, mac);
     let at = web.interfaces.first().map_or_else(|| local(req), |i| i.first().into());
-    let urls = web.door.urls(at, NO_TOKEN);
+    let urls = web.urls(at, NO_TOKEN);
     let own = machine::find(&config.machines, &facts).and_then(|m| m.profile.clone());
     let profile = view::one(web, mac).and_then(|v| v.profile).or(own).unwrap_or_default();
     let (theirs, life) = (config.clone(), web.ledger.life(mac));

@@ -247,6 +247,7 @@ mod tests {
             kind: Default::default(),
             timeout: None,
             attempts: None,
+            plain_answers: false,
             at: String::new(),
         };
         let learned = [file("x.deb"), file("linux"), file("x.deb")];

@@ -1,0 +1,22 @@
+# What goes wrong from here on is told: the new system may start, and is not what was wanted.
+tell() {
+    try=0
+    until wget -q -O /dev/null http://192.0.2.1/b/9656288994e92ea0224ecc6f8d9717e6/report/$1 || [ $((try += 1)) -ge 90 ]; do sleep 10; done
+}
+trap '[ $? = 0 ] || tell failed' EXIT
+set -e
+
+# Its packages go on coming from the image, which nobody has signed.
+sed -i 's|^deb http|deb [trusted=yes] http|' /target/etc/apt/sources.list
+rm -f /target/etc/apt/apt.conf.d/00pilotlight
+
+# The user's own, in the new system.
+test -e /tmp/post.sh || wget -q -O /tmp/post.sh file:///tmp/post.sh
+cp /tmp/post.sh /target/tmp/post.sh
+in-target sh -c 'DEBIAN_FRONTEND=noninteractive sh /tmp/post.sh </dev/null'
+rm -f /target/tmp/post.sh
+
+# The last word: this machine boots its own disk from now on. A report that is lost means another
+# wipe: it is tried for 15 minutes and more. Files of your own end with
+#   wget -q -O /dev/null http://192.0.2.1/b/9656288994e92ea0224ecc6f8d9717e6/report/done
+tell done
