@@ -41,7 +41,12 @@ swap=--size={{ settings.swap }}
 {%- if settings.swap != 0 %}
     echo "part swap $swap --ondisk=$1"
 {%- endif %}
+{%- if btrfs %}
+    echo "part btrfs.1 --size=4096 --grow --ondisk=$1"
+    echo "btrfs / --label=root btrfs.1"
+{%- else %}
     echo "part $root --size=4096 --grow --ondisk=$1"
+{%- endif %}
 {%- endif %}
 {%- endif %}
 {%- if settings.layout != "plain" %}
