@@ -52,6 +52,8 @@ fn every_file_is_compiled_in() {
         "almalinux-10-arm64",
         "fedora-44",
         "opensuse-leap-15.6",
+        "opensuse-tumbleweed",
+        "opensuse-leap-15.6-arm64",
         "alpine-3.22",
         "arch",
     ] {

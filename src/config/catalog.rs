@@ -15,7 +15,7 @@ use super::{Mirror, Verify};
 use crate::model::firmware::Cpu;
 
 /// In the order of the list.
-pub const FILES: [(&str, &str); 11] = [
+pub const FILES: [(&str, &str); 12] = [
     ("debian", include_str!("../../assets/catalog/debian.toml")),
     ("ubuntu", include_str!("../../assets/catalog/ubuntu.toml")),
     ("centos-stream", include_str!("../../assets/catalog/centos-stream.toml")),
@@ -24,6 +24,7 @@ pub const FILES: [(&str, &str); 11] = [
     ("almalinux", include_str!("../../assets/catalog/almalinux.toml")),
     ("fedora", include_str!("../../assets/catalog/fedora.toml")),
     ("opensuse", include_str!("../../assets/catalog/opensuse.toml")),
+    ("opensuse-arm64", include_str!("../../assets/catalog/opensuse-arm64.toml")),
     ("alpine", include_str!("../../assets/catalog/alpine.toml")),
     ("arch", include_str!("../../assets/catalog/arch.toml")),
     ("flatcar", include_str!("../../assets/catalog/flatcar.toml")),

@@ -24,14 +24,16 @@ chmod 440 /etc/sudoers.d/pilotlight
 
 # Packages come from the distribution from now on; those of SLE when it is registered.
 rm -f /etc/zypp/repos.d/*.repo
-{%- if release.version == "Tumbleweed" %}
+{%- if release.version == "Tumbleweed" and release.arch == "arm64" %}
+zypper -n addrepo -f http://download.opensuse.org/ports/aarch64/tumbleweed/repo/oss/ repo-oss
+{%- elif release.version == "Tumbleweed" %}
 zypper -n addrepo -f http://download.opensuse.org/tumbleweed/repo/oss/ repo-oss
 zypper -n addrepo -f http://download.opensuse.org/update/tumbleweed/ repo-update
 {%- elif release.version is starting_with(pat="15.") %}
 zypper -n addrepo -f http://download.opensuse.org/distribution/leap/{{ release.version }}/repo/oss/ repo-oss
 zypper -n addrepo -f http://download.opensuse.org/update/leap/{{ release.version }}/oss/ repo-update
 {%- elif release.name == "Leap" %}
-zypper -n addrepo -f http://download.opensuse.org/distribution/leap/{{ release.version }}/repo/oss/x86_64/ repo-oss
+zypper -n addrepo -f http://download.opensuse.org/distribution/leap/{{ release.version }}/repo/oss/{{ release.their_arch }}/ repo-oss
 {%- endif %}
 {%- endif %}
 {%- if release.version is starting_with(pat="16") or release.version == "Agama" %}

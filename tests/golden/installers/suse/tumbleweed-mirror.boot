@@ -1,0 +1,6 @@
+bios
+kernel http://192.0.2.1/b/00000000000000000000000000000000/mirror/opensuse/tumbleweed/repo/oss/boot/x86_64/loader/linux netsetup=dhcp install=http://192.0.2.1/mirror/opensuse/tumbleweed/repo/oss self_update=0 autoyast=http://192.0.2.1/b/00000000000000000000000000000000/answer/autoinst.xml initrd=initrd
+initrd --name initrd http://192.0.2.1/b/00000000000000000000000000000000/mirror/opensuse/tumbleweed/repo/oss/boot/x86_64/loader/initrd
+uefi
+kernel http://192.0.2.1/b/00000000000000000000000000000000/mirror/opensuse/tumbleweed/repo/oss/boot/x86_64/loader/linux netsetup=dhcp install=http://192.0.2.1/mirror/opensuse/tumbleweed/repo/oss self_update=0 autoyast=http://192.0.2.1/b/00000000000000000000000000000000/answer/autoinst.xml initrd=initrd
+initrd --name initrd http://192.0.2.1/b/00000000000000000000000000000000/mirror/opensuse/tumbleweed/repo/oss/boot/x86_64/loader/initrd
