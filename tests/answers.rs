@@ -1,6 +1,6 @@
 //! Answers as those read them that they are for: cloud-init and Ignition themselves, as Debian has
 //! them, fetch from the real program, each in namespaces of its own. What they are told is what the
-//! kernel is told by the machine's script.
+//! kernel is told by the machine's script, or what iPXE puts into the initrd by it.
 
 #[path = "common/namespace.rs"]
 mod namespace;
@@ -31,12 +31,21 @@ fn home(path: &str) -> PathBuf {
 struct Lab {
     dir: TempDir,
     server: Child,
-    /// What the machine's kernel is told.
+    /// What the machine is told.
+    script: String,
+    /// What its kernel is told.
     args: String,
 }
 
+/// Whether it all travels by HTTPS.
+#[derive(Clone, Copy, PartialEq)]
+enum Tls {
+    On,
+    Off,
+}
+
 impl Lab {
-    fn new(medium: &str, files: &[(&str, &str)]) -> Lab {
+    fn new(tls: Tls, medium: &str, files: &[(&str, &str)]) -> Lab {
         ip("link set lo up");
         ip("link add boot0 type veth peer name nic0");
         ip("address add 10.77.0.1/24 dev boot0");
@@ -44,11 +53,13 @@ impl Lab {
         ip("link set boot0 up");
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
-            "[dhcp]\nmode = \"off\"\n[ipxe]\ndir = \"loaders\"\n[[media]]\nname = \"m\"\n{medium}\n\
+            "[dhcp]\nmode = \"off\"\n[ipxe]\ndir = \"loaders\"\n[tls]\nenabled = {}\n\
+             [[media]]\nname = \"m\"\n{medium}\n\
              [[profile]]\nname = \"web\"\ninstall = \"m\"\n\
              secrets = {{ root_password = '{HASH}', user_password = '{HASH}' }}\n\
              [profile.settings]\nuser = \"eva\"\nkeys = [\"{KEY}\"]\ntimezone = \"Europe/Berlin\"\n\
-             [[machine]]\nname = \"web1\"\nmac = \"52:54:00:00:00:01\"\nprofile = \"web\"\n"
+             [[machine]]\nname = \"web1\"\nmac = \"52:54:00:00:00:01\"\nprofile = \"web\"\n",
+            tls == Tls::On
         );
         let ours = [("pilotlight.toml", &*config), ("loaders/snponly.efi", "MZ")];
         for (name, text) in ours.iter().chain(files) {
@@ -63,13 +74,24 @@ impl Lab {
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
         let server = served(dir.path());
-        let mut lab = Lab { dir, server, args: String::new() };
-        let script = lab.get("http://10.77.0.1/boot/52-54-00-00-00-01.ipxe");
-        let kernel = script.lines().find(|line| line.starts_with("kernel "));
-        let kernel = kernel.unwrap_or_else(|| panic!("no kernel: {script}"));
-        let (kernel, _) = kernel.split_once(" && goto ").unwrap();
-        lab.args = kernel.splitn(3, ' ').nth(2).unwrap().into();
+        let mut lab = Lab { dir, server, script: String::new(), args: String::new() };
+        let base = match tls {
+            Tls::On => {
+                fs::write(lab.path("ca.pem"), lab.get("http://10.77.0.1/ca.pem")).unwrap();
+                "https://10.77.0.1"
+            }
+            Tls::Off => "http://10.77.0.1",
+        };
+        lab.script = lab.get(&format!("{base}/boot/52-54-00-00-00-01.ipxe"));
+        lab.args = lab.command("kernel ").splitn(3, ' ').nth(2).unwrap().into();
         lab
+    }
+
+    /// The first command of the machine's script that starts so.
+    fn command(&self, start: &str) -> &str {
+        let line = self.script.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no {start}: {}", self.script));
+        line.split_once(" && goto ").unwrap().0
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,7 +100,12 @@ impl Lab {
 
     /// A file by the machine's address, which is this one.
     fn get(&self, url: &str) -> String {
-        let run = Command::new("curl").args(["-sSf", "--max-time", "20", url]).output().unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["-sSf", "--max-time", "20", url]);
+        if url.starts_with("https:") {
+            curl.arg("--cacert").arg(self.path("ca.pem"));
+        }
+        let run = curl.output().unwrap();
         assert!(run.status.success(), "{url}: {}", String::from_utf8_lossy(&run.stderr));
         String::from_utf8(run.stdout).unwrap()
     }
@@ -164,7 +191,7 @@ fn cloud_init_fetches_what_subiquity_reads() {
     if !ready(test, &[peer.to_str().unwrap(), "/usr/bin/python3", "xorriso"]) {
         return;
     }
-    let lab = Lab::new("iso = \"m.iso\" # Ubuntu-Server 24.04.3 LTS amd64", &UBUNTU);
+    let lab = Lab::new(Tls::Off, "iso = \"m.iso\" # Ubuntu-Server 24.04.3 LTS amd64", &UBUNTU);
     assert!(lab.args.contains(" autoinstall ds=nocloud;s=http://10.77.0.1/b/"), "{}", lab.args);
     let out = apart("exec /usr/bin/python3 \"$0\"", lab.dir.path())
         .arg(home("tests/answers/nocloud.py"))
@@ -238,14 +265,13 @@ fn cloud_init_has_nothing_against_them() {
 }
 
 /// What Ignition has done to an empty system.
-struct Changed<'a> {
-    lab: &'a Lab,
+struct Changed {
     root: PathBuf,
 }
 
-impl<'a> Changed<'a> {
-    /// `stages` of Ignition on it; `set` is what the shell does before.
-    fn new(lab: &'a Lab, root: &str, set: &str, platform: &str) -> Changed<'a> {
+impl Changed {
+    /// By Ignition's stages, as it runs on `platform`; `set` is what the shell does before.
+    fn new(lab: &Lab, root: &str, set: &str, platform: &str) -> Changed {
         let root = lab.path(root);
         for (name, text) in [
             ("passwd", "root:x:0:0::/root:/bin/sh\n"),
@@ -278,7 +304,7 @@ impl<'a> Changed<'a> {
             .unwrap();
         let (fine, words) = said(out);
         assert!(fine, "{words}\n{}", fs::read_to_string(lab.path("log")).unwrap());
-        Changed { lab, root }
+        Changed { root }
     }
 
     fn text(&self, name: &str) -> String {
@@ -291,11 +317,24 @@ impl<'a> Changed<'a> {
     }
 }
 
-/// The live system by the URL of the kernel's arguments, and the new one by what the script in it
-/// hands to the installer.
-fn ignites(lab: &Lab, script: &str) {
-    fs::write(lab.path("cmdline"), format!("{}\n", lab.args)).unwrap();
-    let live = Changed::new(lab, "live", "mount --bind cmdline /proc/cmdline", "metal");
+/// The live system by what the kernel's arguments or the initrd name, and the new one by what the
+/// script in it hands to the installer.
+fn ignites(lab: &Lab, script: &str, carried: Option<&str>) {
+    let live = match carried {
+        None => {
+            fs::write(lab.path("cmdline"), format!("{}\n", lab.args)).unwrap();
+            Changed::new(lab, "live", "mount --bind cmdline /proc/cmdline", "metal")
+        }
+        Some(path) => {
+            assert!(!lab.args.contains("ignition.config.url"), "{}", lab.args);
+            let initrd = lab.command("initrd --name live.ign ");
+            let mut words = initrd.split(' ').skip(3);
+            let url = words.next().unwrap();
+            assert_eq!(words.next(), Some(path), "{initrd}");
+            fs::write(lab.path("config.ign"), lab.get(url)).unwrap();
+            Changed::new(lab, "live", "", "file")
+        }
+    };
     assert_eq!(live.mode(script), 0o755);
     let install = live.text(script);
     let unit = live.text("etc/systemd/system/pilotlight-install.service");
@@ -304,13 +343,11 @@ fn ignites(lab: &Lab, script: &str) {
     assert!(preset.contains("enable pilotlight-install.service\n"), "{preset}");
     assert!(live.text("home/core/.ssh/authorized_keys.d/ignition").contains(KEY));
 
-    let word = |end: &str| {
-        let url = install.split('"').find(|word| word.ends_with(end));
-        url.unwrap_or_else(|| panic!("{end}: {install}")).to_string()
-    };
-    let config = live.lab.get(&word("/config.ign"));
-    assert_eq!(live.lab.get(&word("/config.ign").replace("config.ign", "install.sh")), install);
-    fs::write(lab.path("config.ign"), config).unwrap();
+    let url = install.split('"').find(|word| word.ends_with("/config.ign")).unwrap();
+    assert_eq!(lab.get(&url.replace("config.ign", "install.sh")), install);
+    assert_eq!(url.starts_with("https:"), carried.is_some(), "{url}");
+    assert_eq!(install.contains("--cacert"), carried.is_some(), "{install}");
+    fs::write(lab.path("config.ign"), lab.get(url)).unwrap();
     let new = Changed::new(lab, "new", "", "file");
     assert_eq!(new.text("etc/hostname"), "web1\n");
     assert_eq!(new.text("etc/vconsole.conf"), "KEYMAP=us\n");
@@ -324,9 +361,7 @@ fn ignites(lab: &Lab, script: &str) {
     assert!(new.text("home/eva/.ssh/authorized_keys.d/ignition").contains(KEY));
 }
 
-#[test]
-fn ignition_makes_of_them_what_coreos_is() {
-    let test = "ignition_makes_of_them_what_coreos_is";
+fn coreos(test: &str, tls: Tls, carried: Option<&str>) {
     if !ready(test, &[IGNITION, "xorriso"]) {
         return;
     }
@@ -336,13 +371,22 @@ fn ignition_makes_of_them_what_coreos_is() {
         ("tree/images/pxeboot/rootfs.img", "system"),
         ("tree/isolinux/isolinux.cfg", ""),
     ];
-    let lab = Lab::new("iso = \"m.iso\" # fedora-coreos-43.20260301.3.0", &files);
-    ignites(&lab, "usr/local/bin/pilotlight-install");
+    let lab = Lab::new(tls, "iso = \"m.iso\" # fedora-coreos-43.20260301.3.0", &files);
+    ignites(&lab, "usr/local/bin/pilotlight-install", carried);
 }
 
 #[test]
-fn ignition_makes_of_them_what_flatcar_is() {
-    if !ready("ignition_makes_of_them_what_flatcar_is", &[IGNITION]) {
+fn ignition_makes_of_them_what_coreos_is() {
+    coreos("ignition_makes_of_them_what_coreos_is", Tls::Off, None);
+}
+
+#[test]
+fn ignition_trusts_our_ca_on_coreos() {
+    coreos("ignition_trusts_our_ca_on_coreos", Tls::On, Some("/config.ign"));
+}
+
+fn flatcar(test: &str, tls: Tls, carried: Option<&str>) {
+    if !ready(test, &[IGNITION]) {
         return;
     }
     let files = [
@@ -350,6 +394,16 @@ fn ignition_makes_of_them_what_flatcar_is() {
         ("m/flatcar_production_pxe_image.cpio.gz", "initrd"),
         ("m/version.txt", "FLATCAR_VERSION=4230.2.3\n"),
     ];
-    let lab = Lab::new("dir = \"m\"", &files);
-    ignites(&lab, "opt/bin/pilotlight-install");
+    let lab = Lab::new(tls, "dir = \"m\"", &files);
+    ignites(&lab, "opt/bin/pilotlight-install", carried);
+}
+
+#[test]
+fn ignition_makes_of_them_what_flatcar_is() {
+    flatcar("ignition_makes_of_them_what_flatcar_is", Tls::Off, None);
+}
+
+#[test]
+fn ignition_trusts_our_ca_on_flatcar() {
+    flatcar("ignition_trusts_our_ca_on_flatcar", Tls::On, Some("/usr/share/oem/config.ign"));
 }

@@ -12,9 +12,14 @@ report() {
 }
 trap '[ $? = 0 ] || report failed' EXIT
 get() {
-    curl -fsS --retry 10 --retry-connrefused -o "$2" "$1"
+    curl -fsS{% if ca is defined %} --cacert ca.pem{% endif %} --retry 10 --retry-connrefused -o "$2" "$1"
 }
 cd "$(mktemp -d)"
+{%- if ca is defined %}
+cat >ca.pem <<'CA'
+{{ ca }}
+CA
+{%- endif %}
 {%- if answers['pre.sh'] is defined %}
 
 get "{{ answers['pre.sh'] }}" pre.sh
