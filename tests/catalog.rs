@@ -54,7 +54,9 @@ fn every_file_is_compiled_in() {
         "opensuse-leap-15.6",
         "opensuse-tumbleweed",
         "opensuse-leap-15.6-arm64",
-        "alpine-3.22",
+        "alpine-3.24",
+        "fedora-coreos",
+        "fedora-coreos-arm64",
         "arch",
     ] {
         assert!(catalog::entry(wanted).is_some(), "{wanted}");
@@ -84,14 +86,17 @@ fn names_are_unique_and_none_is_left_out() {
 
 #[test]
 fn every_mirror_could_be_declared() {
-    for Known { name, urls, verify, keys, package } in &catalog::all().mirrors {
-        let declared = serde_json::json!({ "name": name, "urls": urls, "verify": verify });
+    for Known { name, urls, verify, keys, package, pin } in &catalog::all().mirrors {
+        let declared =
+            serde_json::json!({ "name": name, "urls": urls, "verify": verify, "pin": pin });
         let text = toml::to_string(&serde_json::json!({ "mirror": [declared] })).unwrap();
         let (config, _) = read(&text);
         assert_eq!(config.mirrors[0].urls, *urls, "as they are written, slash and all");
+        assert_eq!(config.mirrors[0].pins, *pin);
         let hosts: BTreeSet<&str> = urls.iter().map(|u| host(u)).collect();
-        // Flatcar has one, behind which many are.
-        assert!(hosts.len() >= 2 || name == "flatcar", "{name}: one host is no choice");
+        // Behind each of these many are.
+        let wide = ["coreos", "flatcar"].contains(&&**name);
+        assert!(hosts.len() >= 2 || wide, "{name}: one host is no choice");
         assert!(hosts.len() == urls.len(), "{name}: a host is there twice");
         assert_eq!(keys.is_empty(), package.is_empty(), "{name}");
         assert!(keys.iter().all(|k| k.is_absolute()), "{name}");
@@ -260,4 +265,18 @@ fn the_examples_of_the_readme_get_along() {
     assert_eq!(config.profiles.len(), 3);
     assert_eq!(config.machines.len(), 1);
     assert_eq!((config.folders.len(), config.mirrors.len()), (2, 2));
+}
+
+/// A file that was renamed would come unverified.
+#[test]
+fn what_is_pinned_is_what_is_booted() {
+    for entry in catalog::all().entries.iter().filter(|e| e.installer == "coreos") {
+        let mirror = catalog::all().mirrors.iter().find(|m| m.name == "coreos").unwrap();
+        let of = |path: &String| path.strip_prefix("coreos/").unwrap().to_string();
+        let rootfs = entry.args.split_once("}}/").unwrap().1.split(' ').next().unwrap();
+        let files: Vec<String> = entry.initrd.iter().chain([&entry.kernel]).map(of).collect();
+        for file in files.iter().map(String::as_str).chain([rootfs]) {
+            assert!(mirror.pin.contains_key(file), "{}: {file}", entry.name);
+        }
+    }
 }

@@ -98,7 +98,7 @@ fn about(e: &Entry) -> String {
     let all = [("kernel", &e.kernel)].into_iter().chain(initrds).chain(more);
     all.filter(|(_, text)| !text.is_empty()).for_each(|(name, text)| field(name, text));
     for m in mirrors(&[e]) {
-        said += &format!("\nMirror {}: {}\n", m.name, how(m.verify));
+        said += &format!("\nMirror {}: {}\n", m.name, how(m));
         let mut field =
             |name: &str, text: &str| said += &output::wrap(&format!("  {name:<9}"), text);
         m.urls.iter().for_each(|url| field("url", url));
@@ -113,11 +113,12 @@ fn about(e: &Entry) -> String {
 }
 
 /// In words, what is verified.
-fn how(verify: Verify) -> &'static str {
-    match verify {
+fn how(m: &Known) -> &'static str {
+    match m.verify {
         Verify::Debian => "verified from InRelease on",
         Verify::Rpm => "verified from repomd.xml and .treeinfo on",
         Verify::Sums => "verified from SHA256SUMS on",
+        Verify::Plain if !m.pin.is_empty() => "verified by digests that are known here",
         Verify::Plain => "not verified: as good as the way to it",
     }
 }
@@ -159,6 +160,10 @@ fn declared(m: &Known) -> String {
         said += "keys = [\n";
         here.iter().for_each(|key| said += &format!("    {key:?},\n"));
         said += "]\n";
+    }
+    if !m.pin.is_empty() {
+        said += "[mirror.pin]\n";
+        m.pin.iter().for_each(|(path, digest)| said += &format!("{path:?} = \"{digest}\"\n"));
     }
     said
 }

@@ -12,10 +12,11 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::{Mirror, Verify};
+use crate::model::Digest;
 use crate::model::firmware::Cpu;
 
 /// In the order of the list.
-pub const FILES: [(&str, &str); 12] = [
+pub const FILES: [(&str, &str); 13] = [
     ("debian", include_str!("../../assets/catalog/debian.toml")),
     ("ubuntu", include_str!("../../assets/catalog/ubuntu.toml")),
     ("centos-stream", include_str!("../../assets/catalog/centos-stream.toml")),
@@ -27,6 +28,7 @@ pub const FILES: [(&str, &str); 12] = [
     ("opensuse-arm64", include_str!("../../assets/catalog/opensuse-arm64.toml")),
     ("alpine", include_str!("../../assets/catalog/alpine.toml")),
     ("arch", include_str!("../../assets/catalog/arch.toml")),
+    ("coreos", include_str!("../../assets/catalog/coreos.toml")),
     ("flatcar", include_str!("../../assets/catalog/flatcar.toml")),
 ];
 
@@ -74,6 +76,9 @@ pub struct Known {
     /// What brings them.
     #[serde(default)]
     pub package: String,
+    /// Digests of files that no list of the mirror's has.
+    #[serde(default)]
+    pub pin: BTreeMap<String, Digest>,
 }
 
 #[derive(Default, Serialize)]
@@ -145,7 +150,7 @@ impl Known {
             verify: self.verify,
             keys: self.keys.clone(),
             redirects: Vec::new(),
-            pins: BTreeMap::new(),
+            pins: self.pin.clone(),
             private: false,
             connections: super::mirrors::CONNECTIONS.0,
         }

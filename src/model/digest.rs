@@ -5,8 +5,11 @@ use std::str::FromStr;
 
 use sha2::Digest as _;
 
-/// A digest with its algorithm. `Display` and `FromStr`: `sha256:HEX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A digest with its algorithm. As text, also for serde: `sha256:HEX`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub enum Digest {
     Sha256([u8; 32]),
     Sha512([u8; 64]),
@@ -69,6 +72,20 @@ impl fmt::Display for Digest {
             Digest::Sha512(_) => "sha512",
         };
         write!(f, "{name}:{}", self.hex())
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = NoDigest;
+
+    fn try_from(text: String) -> Result<Digest, NoDigest> {
+        text.parse()
     }
 }
 
