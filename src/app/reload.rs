@@ -16,6 +16,7 @@ use crate::dhcp::serve::Dhcp;
 use crate::http::{Stale, Standing};
 use crate::media;
 use crate::mirror::serve::Mirrors;
+use crate::model::profile::Source;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -99,6 +100,9 @@ impl Reload {
             new.machines.len(),
             new.profiles.len()
         );
+        for what in came(&old, &new) {
+            tracing::info!(target: "pilotlight", "{what}");
+        }
         self.mirrors.configure(&new);
         self.shared.store(Arc::new(new));
         self.dhcp.ledger.keep(self.shared.load().life.boots);
@@ -117,6 +121,20 @@ impl Reload {
         let refused = Some(Stale { since, why });
         self.standing.store(Arc::new(Standing { refused, ..Standing::clone(&standing) }));
     }
+}
+
+/// What the images and folders that were not there before were recognised as. Why one is not
+/// recognised, a note tells.
+fn came(old: &Config, new: &Config) -> Vec<String> {
+    let known = |name: &str| old.folders.iter().any(|f| f.name == name);
+    let of = |name: &str| {
+        let profile = new.profile(name).filter(|p| p.menu)?;
+        let release = profile.release.as_ref()?;
+        let Source::Ours { folder, .. } = release.tree.as_ref()? else { return None };
+        (folder == name)
+            .then(|| format!("{name} has come, which is {}: the menu offers it", release.title))
+    };
+    new.folders.iter().filter(|f| !known(&f.name)).filter_map(|f| of(&f.name)).collect()
 }
 
 /// Notices that a file of the configuration has changed, by looking: once a second at a handful of
