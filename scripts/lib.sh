@@ -154,6 +154,14 @@ apt_mirrors() {
         sort -rn | awk '{ print $2 }'
 }
 
+# What Debian's signatures are checked with; nothing where it is not here.
+debian_keys() {
+    local keys
+    for keys in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
+        [[ ! -r $keys ]] || { printf '%s\n' "$keys"; return; }
+    done
+}
+
 # unpack PACKAGE DIR: downloads the package with the system's apt and unpacks it, installing
 # nothing; done once.
 unpack() {
