@@ -58,6 +58,9 @@ struct Case {
     /// What is recognised; without it `install` says what is installed.
     tree: Option<Made>,
     install: Option<String>,
+    /// What else the profile says.
+    #[serde(default)]
+    profile: toml::Table,
     /// What it must be recognised as.
     #[serde(default)]
     version: String,
@@ -180,10 +183,11 @@ fn config(case: &Case, of: &str, arch: &str) -> Config {
          [[subnet]]\nnetwork = \"192.0.2.0/24\"\nrange = \"192.0.2.100-192.0.2.200\"\n\
          router = \"192.0.2.254\"\ndns = [\"192.0.2.53\", \"192.0.2.54\"]\n\
          [[files]]\nname = \"tools\"\ndir = \"/srv/tools\"\n{medium}\
-         [[profile]]\nname = \"p\"\ninstall = {install:?}\n{}{}{}{settings}{secrets}\
+         [[profile]]\nname = \"p\"\ninstall = {install:?}\n{}{}{}{}{settings}{secrets}\
          [[machine]]\nname = \"web1\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"p\"\n\
          address = \"192.0.2.10\"\narch = {arch:?}\n{}",
         home("assets/installers"),
+        case.profile,
         table("profile.answers", &own),
         table("profile.vars", &case.vars),
         table("profile.parts", &case.parts),

@@ -6,10 +6,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pilotlight::model::profile::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{complaint, goldens, home, left_out};
+use super::{cases, complaint, config, goldens, home, left_out};
 
 const OURS: [&str; 2] = ["debian", "ubuntu-netboot"];
 
@@ -402,5 +403,16 @@ fn each_ends_with_the_report() {
     for path in goldens("ubuntu", ".user-data") {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains("/report/failed\n"), "{}", path.display());
+    }
+}
+
+/// Nothing that is booted so is an attempt to install, of which a machine has three.
+#[test]
+fn the_rescue_mode_installs_nothing() {
+    let all: Vec<_> = cases("debian").into_iter().filter(|c| c.name.contains("rescue")).collect();
+    assert_eq!(all.len(), 2);
+    for case in all {
+        let config = config(&case, "debian", "bios");
+        assert_eq!(config.profile("p").unwrap().kind, Kind::Live, "{}", case.name);
     }
 }
