@@ -715,6 +715,11 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
     // 5. And once more, since the folder is another one now.
     lab.write("pilotlight.d/c.toml", machine(5, "local"));
     comes(&[1, 5], &[2]);
+    // 6. What a medium is, the log says.
+    fs::create_dir(lab.dir.path().join("memory")).unwrap();
+    lab.write("memory/memtest64.efi", "");
+    lab.write("pilotlight.d/c.toml", "[[media]]\ndir = \"../memory\"\n");
+    server.says("memory has come, which is Memtest86+: the menu offers it");
 }
 
 #[test]
