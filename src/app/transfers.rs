@@ -47,7 +47,7 @@ impl tftp::Door for Door {
         if last == "autoexec.ipxe" {
             // iPXE asks for it in the loader's directory, then in the root: the same one, made for
             // the address it came to.
-            let script = boot::script::entry(&config.base(ask.local));
+            let script = boot::script::entry(&config.base(ask.local), None);
             return Ok(Content::Bytes(script.into_bytes().into()));
         }
         if let Ok(loader) = ipxe::get(&config.ipxe, last) {

@@ -11,6 +11,7 @@ use tera::{Context, Tera};
 use super::decide::{Because, LOCAL, offered};
 use super::value::{IpxeValue, Live, ipxe_value, ipxe_word, shown};
 use crate::config::Config;
+use crate::model::firmware::{self, Transport};
 use crate::model::{Mac, Profile};
 
 /// What a machine says of itself in the query of each request for its script: iPXE's settings,
@@ -51,19 +52,30 @@ fn fill(name: &str, context: impl Serialize) -> String {
 }
 
 /// `autoexec.ipxe` and `boot.ipxe`: from a loader that has just started to the machine's own
-/// script. `base` is `http://IP[:port]` or `https://IP[:port]`.
-pub fn entry(base: &str) -> String {
+/// script. `base` is `http://IP[:port]` or `https://IP[:port]`; `untold` is our plain `http://IP[:port]`
+/// for a loader that came by UEFI HTTP boot, and so was told of no CA of ours.
+pub fn entry(base: &str, untold: Option<&str>) -> String {
+    #[derive(Serialize)]
+    struct Loader {
+        arch: &'static str,
+        file: &'static str,
+    }
     #[derive(Serialize)]
     struct Entry<'a> {
+        http: Option<IpxeValue>,
+        loaders: Vec<Loader>,
         base: IpxeValue,
         facts: &'a str,
         pauses: &'a [u32],
         tls: bool,
     }
+    let by_http = firmware::TABLE.iter().filter(|f| f.transport == Transport::Http);
     fill(
         "entry.ipxe",
         Entry {
             base: shown(base),
+            http: untold.map(shown),
+            loaders: by_http.map(|f| Loader { arch: f.cpu.buildarch(), file: f.loader }).collect(),
             facts: FACTS,
             pauses: &ENTRY_PAUSES,
             tls: base.starts_with("https:"),

@@ -42,7 +42,9 @@ pub async fn hello() -> &'static str {
 pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
     let urls = web.urls(local(&req), "");
     web.record(web.machine_of(&req), Stage::Script, "GET", plain(req.path(), 120));
-    plain_text(script::entry(&urls.base))
+    // By HTTP, and beside a loader: the firmware fetched that by HTTP, and told it of no CA.
+    let untold = in_the_clear(&req).filter(|_| req.path() == "/loader/autoexec.ipxe");
+    plain_text(script::entry(&urls.base, untold.map(|_| &*urls.http)))
 }
 
 /// The machine's own script: facts, decision, state, event, text.

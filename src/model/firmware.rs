@@ -16,6 +16,20 @@ pub enum Cpu {
     Loong64,
 }
 
+impl Cpu {
+    /// As iPXE says it, in its setting `buildarch`.
+    pub fn buildarch(self) -> &'static str {
+        match self {
+            Cpu::X86 => "i386",
+            Cpu::X64 => "x86_64",
+            Cpu::Arm32 => "arm32",
+            Cpu::Arm64 => "arm64",
+            Cpu::Riscv64 => "riscv64",
+            Cpu::Loong64 => "loong64",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Family {
     Bios,

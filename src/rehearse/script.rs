@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_entry_leads_to_the_machines_own_script() {
-        let text = script::entry("http://10.77.0.1");
+        let text = script::entry("http://10.77.0.1", None);
         let mut entry = Script::new(text.as_bytes()).unwrap();
         let step = entry.step(&machine("uefi-x64"), true);
         let Step::Fetch(What::Script, url) = step else { panic!("{step:?}") };
