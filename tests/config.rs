@@ -167,7 +167,7 @@ fn the_example_is_what_it_says() {
     assert_eq!(c.ipxe.dir, Some(beside("loaders")));
     assert_eq!(c.ipxe.loaders, [("uefi-x64", "ipxe-amd64.efi".to_string())]);
     assert_eq!((&*c.menu.title, c.menu.timeout), ("Lab 3", Duration::from_secs(30)));
-    let folder = |name: &str, root| Folder { name: name.into(), root };
+    let folder = |name: &str, root| Folder { name: name.into(), root, is: None };
     let discs = ["CentOS-7-DVD-1.iso", "CentOS-7-DVD-2.iso"].map(beside).to_vec();
     let want = [
         folder("images", Root::Dir("/srv/images".into())),

@@ -97,7 +97,11 @@ impl Server {
             fs::write(dir.path().join(name), text).unwrap();
         }
         let mut config = Config {
-            folders: vec![Folder { name: "f".into(), root: Root::Dir(dir.path().into()) }],
+            folders: vec![Folder {
+                name: "f".into(),
+                root: Root::Dir(dir.path().into()),
+                is: None,
+            }],
             profiles: vec![
                 profile("web", Kind::Install, &dir),
                 profile("open", Kind::Install, &dir),

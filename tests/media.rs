@@ -13,7 +13,7 @@ mod layouts;
 mod served;
 
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pilotlight::config::Root;
 use pilotlight::media::{self, Found, Library, Refused};
@@ -123,9 +123,4 @@ fn stretches(found: &Found) -> Vec<(Option<u64>, u64)> {
 fn same(got: &[u8], want: &[u8], what: &str) {
     let differ = got.iter().zip(want).position(|(a, b)| a != b);
     assert_eq!((got.len(), differ), (want.len(), None), "{what}");
-}
-
-/// How `path` sorts and is shown: hidden files are not.
-fn shown(path: &str) -> bool {
-    !Path::new(path).iter().any(|part| part.as_encoded_bytes().starts_with(b"."))
 }

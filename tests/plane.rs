@@ -55,7 +55,7 @@ impl Server {
             fs::write(root.join(name), content(len)).unwrap();
         }
         let mut config = Config {
-            folders: vec![Folder { name: "f".into(), root: Root::Dir(root) }],
+            folders: vec![Folder { name: "f".into(), root: Root::Dir(root), is: None }],
             ..Config::default()
         };
         config.http.pace = pace;

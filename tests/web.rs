@@ -87,6 +87,11 @@ fn machine(name: &str, last: u8, profile: &str) -> Machine {
     }
 }
 
+fn image(name: &str, is: Option<&str>) -> Folder {
+    let root = Root::Images(vec![format!("/srv/iso/{name}.iso").into()]);
+    Folder { name: name.into(), root, is: is.map(Into::into) }
+}
+
 fn mac(last: u8) -> Mac {
     Mac([0x52, 0x54, 0, 0, 0, last])
 }
@@ -137,7 +142,11 @@ impl Server {
         let mut inject = profile("inject", dir.path());
         inject.boot.args.push_str(" {{ machine.serial }}");
         let mut config = Config {
-            folders: vec![Folder { name: "debian".into(), root: Root::Dir(root) }],
+            folders: vec![
+                Folder { name: "debian".into(), root: Root::Dir(root), is: None },
+                image("centos", Some("CentOS 7 <&>")),
+                image("other", None),
+            ],
             ipxe: Ipxe { dir: Some(own), loaders: Vec::new() },
             profiles: vec![profile("web", dir.path()), open, broken, missing, inject],
             machines: vec![
@@ -629,14 +638,39 @@ fn a_listing_is_plain_and_harmless() {
         "<a href=\"./%3Cscript%3Ealert%281%29/\">&lt;script&gt;alert(1)/</a>",
         "<a href=\"./a%3Ab\">a:b</a>  5",
         "<a href=\"./extra%20%231%2Eimg\">extra #1.img</a>  5",
+        "<a href=\"./%2Etreeinfo\">.treeinfo</a>  4",
     ] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
     }
-    for hidden in ["<script>", "treeinfo", "out", "slash"] {
+    for hidden in ["<script>", "out", "slash"] {
         assert!(!page.body.contains(hidden), "{hidden}: {}", page.body);
     }
     let inside = server.get("/files/debian/%3Cscript%3Ealert%281%29/");
     assert!(inside.contains("<h1>debian/&lt;script&gt;alert(1)</h1>"), "{inside}");
+}
+
+#[test]
+fn what_is_served_is_listed_without_where_it_lies() {
+    let server = Server::new();
+    let moved = server.curl("/files", &[]);
+    assert_eq!((moved.status, moved.header("location")), (301, Some("/files/")));
+    let page = server.curl("/files/", &[]);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(page.header("content-security-policy"), Some("default-src 'none'"));
+    for shown in [
+        "<a href=\"./debian/\">debian/</a>\n",
+        "<a href=\"./centos/\">centos/</a>  CentOS 7 &lt;&amp;&gt;\n",
+        "<a href=\"./other/\">other/</a>  not recognised\n",
+    ] {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    for hidden in ["/srv", ".iso", server.dir.path().to_str().unwrap()] {
+        assert!(!page.body.contains(hidden), "{hidden}: {}", page.body);
+    }
+    assert_eq!(
+        server.curl("/files/", &["-I"]).header("content-length").unwrap(),
+        page.body.len().to_string()
+    );
 }
 
 #[test]
@@ -754,7 +788,7 @@ fn by_https_all_travels_by_https_but_the_report() {
     web.boot.start = Start::Kernel(Source::Ours { folder: "f".into(), path: "linux".into() });
     web.boot.initrds.clear();
     let mut config = Config {
-        folders: vec![Folder { name: "f".into(), root: Root::Dir(dir.path().into()) }],
+        folders: vec![Folder { name: "f".into(), root: Root::Dir(dir.path().into()), is: None }],
         profiles: vec![web],
         machines: vec![machine("web1", 1, "web")].into(),
         ..Config::default()

@@ -496,7 +496,6 @@ impl Installer {
         let captures = &of.captures;
         let version = captures.get("version").cloned().unwrap_or_default();
         let form = self.form(&version);
-        let title = fill(form.title.as_deref().unwrap_or(&self.name), captures);
         let theirs = captures.get("arch").map_or("", String::as_str);
         let ours = |arch: &&&str| self.arches.get(**arch).is_some_and(|t| t == theirs);
         let arch = ARCHES.iter().find(ours).copied().unwrap_or(ARCHES[0]);
@@ -537,7 +536,7 @@ impl Installer {
             carried,
             release: Release {
                 installer: self.name.clone(),
-                title,
+                title: self.title(captures),
                 version,
                 arch,
                 captures: captures.clone(),
@@ -551,6 +550,12 @@ impl Installer {
                 note: form.note.map_or(String::new(), |note| fill(&note, captures)),
             },
         })
+    }
+
+    /// What a release of it is called.
+    pub fn title(&self, captures: &Captures) -> String {
+        let form = self.form(captures.get("version").map_or("", String::as_str));
+        fill(form.title.as_deref().unwrap_or(&self.name), captures)
     }
 
     /// An answer of ours, whether a profile names it or not.

@@ -57,7 +57,8 @@ pub fn homes<'a>(w: &mut Walk<'_>, top: &Table<'a>, by: &By<'_>) -> Found<'a> {
         let dir = t.path(w, "dir");
         if let (Some(name), Some(dir)) = (name, dir) {
             w.keep(format!("files/{}", name.value), dir.at);
-            found.folders.push(Folder { name: name.value.to_string(), root: Root::Dir(dir.value) });
+            let (name, root) = (name.value.to_string(), Root::Dir(dir.value));
+            found.folders.push(Folder { name, root, is: None });
         }
     }
     for t in top.tables(w, "media", "[[media]]") {
@@ -110,8 +111,13 @@ impl Found<'_> {
         by: &By<'_>,
     ) {
         w.keep(format!("files/{name}"), at);
-        self.media.push(medium(w, t, &name, &root, at, by));
-        self.folders.push(Folder { name, root });
+        let medium = medium(w, t, &name, &root, at, by);
+        let is = medium.is.as_ref().ok();
+        let is = is.and_then(|(is, told)| Some(by.installers.get(is)?.title(told)));
+        // A rule would have caught what is still to be filled in: somebody named the installer.
+        let is = is.filter(|title| !title.contains('{'));
+        self.media.push(medium);
+        self.folders.push(Folder { name, root, is });
     }
 }
 

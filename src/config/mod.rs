@@ -235,6 +235,8 @@ impl Default for Life {
 pub struct Folder {
     pub name: String,
     pub root: Root,
+    /// What it was recognised as: `CentOS 7`.
+    pub is: Option<String>,
 }
 
 /// Where a tree of files is.

@@ -22,8 +22,8 @@ use super::Web;
 use super::conditional::{self, Validators};
 use super::error::No;
 use super::plane::{self, Piece, Sent, ZEROS};
-use crate::config::{Config, Root};
-use crate::media::{self, Entry, Found, Image, LISTED, Stretch, Stretches};
+use crate::config::{Config, Folder, Root};
+use crate::media::{self, Found, Image, LISTED, Stretch, Stretches};
 use crate::model::event::{DETAIL_LIMIT, plain, size};
 use crate::model::profile::{Boot, Source};
 use crate::model::{Mac, Profile, Stage, Transfer};
@@ -40,6 +40,24 @@ pub async fn folder(req: HttpRequest, web: web::Data<Web>) -> Result<HttpRespons
     let shown = format!("{name}/{}", path.display());
     let answer = serve(&req, &web, &config, &name, path).await?;
     Ok(told(&req, answer, web.clone(), boot.mac, stage, shown))
+}
+
+/// `/files/`: the folders and media that there are, by name, and what each was recognised as; nothing
+/// of where they are on this host.
+pub async fn homes(web: web::Data<Web>) -> HttpResponse {
+    let config = web.config.load();
+    let homes = config.folders.iter().take(LISTED);
+    page(listing("files", homes.map(|home| (home.name.as_bytes(), true, recognised(home)))))
+}
+
+fn recognised(home: &Folder) -> String {
+    let unknown = matches!(home.root, Root::Images(_)).then_some("not recognised");
+    home.is.as_deref().or(unknown).unwrap_or_default().to_string()
+}
+
+/// `/files`: the links of a listing are relative.
+pub async fn homes_moved() -> HttpResponse {
+    moved("/files/")
 }
 
 /// `/image/NAME.iso`: the first image of a medium as a whole, for systems that load all of it.
@@ -157,16 +175,30 @@ async fn serve(
             Ok(file_answer(req, &path, file, &meta))
         }
         // The links of a listing are relative.
-        Found::Dir(_) if !slash => Ok(HttpResponse::MovedPermanently()
-            .insert_header((header::LOCATION, format!("{}/", req.path())))
-            .content_type("text/plain; charset=utf-8")
-            .body("This is a folder; its address ends with a slash.\n")),
-        Found::Dir(entries) => Ok(HttpResponse::Ok()
-            .content_type("text/html; charset=utf-8")
-            .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'"))
-            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .body(listing(&format!("{name}/{}", path.display()), &entries))),
+        Found::Dir(_) if !slash => Ok(moved(&format!("{}/", req.path()))),
+        Found::Dir(entries) => {
+            let entries = entries.iter().map(|e| {
+                let size = if e.is_dir { String::new() } else { e.size.to_string() };
+                (e.name.as_encoded_bytes(), e.is_dir, size)
+            });
+            Ok(page(listing(&format!("{name}/{}", path.display()), entries)))
+        }
     }
+}
+
+fn moved(to: &str) -> HttpResponse {
+    HttpResponse::MovedPermanently()
+        .insert_header((header::LOCATION, to))
+        .content_type("text/plain; charset=utf-8")
+        .body("This is a folder; its address ends with a slash.\n")
+}
+
+fn page(listing: String) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .body(listing)
 }
 
 /// All of an open file, or what is asked of it.
@@ -229,23 +261,28 @@ fn content_type(path: &Path) -> String {
     }
 }
 
-/// A plain list. Names come from other people's disks: they are encoded in links and escaped in
+/// A plain list: each name, whether it is a folder, and what there is to say of it. Names come from other people's disks: they are encoded in links and escaped in
 /// text; `./` keeps a name with a colon from being a scheme (RFC 3986 section 4.2).
-fn listing(title: &str, entries: &[Entry]) -> String {
+fn listing<'e>(
+    title: &str,
+    entries: impl ExactSizeIterator<Item = (&'e [u8], bool, String)>,
+) -> String {
     let title = escape(title);
     let mut page = format!(
         "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
          <body><h1>{title}</h1>\n<pre><a href=\"../\">../</a>\n"
     );
-    for entry in entries {
-        let slash = if entry.is_dir { "/" } else { "" };
-        let href = percent_encode(entry.name.as_encoded_bytes(), NON_ALPHANUMERIC);
-        let size = if entry.is_dir { String::new() } else { format!("  {}", entry.size) };
-        let name = escape(&entry.name.to_string_lossy());
+    let cut = entries.len() >= LISTED;
+    for (name, is_dir, said) in entries {
+        let slash = if is_dir { "/" } else { "" };
+        let href = percent_encode(name, NON_ALPHANUMERIC);
+        let name = escape(&String::from_utf8_lossy(name));
+        let gap = if said.is_empty() { "" } else { "  " };
+        let said = escape(&said);
         // Writing to a String does not fail.
-        let _ = writeln!(page, "<a href=\"./{href}{slash}\">{name}{slash}</a>{size}");
+        let _ = writeln!(page, "<a href=\"./{href}{slash}\">{name}{slash}</a>{gap}{said}");
     }
-    if entries.len() >= LISTED {
+    if cut {
         let _ = writeln!(page, "and more: only the first {LISTED} are shown");
     }
     page.push_str("</pre></body></html>\n");

@@ -13,6 +13,8 @@ use super::{auth, boot, cache, events, files, metrics, mirror, pages};
 /// for it beside whatever it was itself loaded from.
 pub fn boot_door(app: &mut web::ServiceConfig) {
     app.service(get("/files/{name}{tail:/.*|}", files::folder))
+        .service(get("/files/", files::homes))
+        .service(get("/files", files::homes_moved))
         .service(get("/image/{name}.iso", files::image))
         .service(get("/", boot::hello))
         .service(get("/boot.ipxe", boot::entry))

@@ -119,8 +119,9 @@ fn unreadable(e: io::Error) -> Refused {
     Refused::Unreadable(e.to_string())
 }
 
-/// Hidden files are served (installers fetch `.treeinfo` and `.disk/info`) but not shown. What a
-/// link leads to is looked up as it would be served: not at all, if it leads out.
+/// Hidden files too: what copies a tree by its listings needs `.treeinfo` and `.disk/info` (wget -m
+/// knows no other way). What a link leads to is looked up as it would be served: not at all, if it
+/// leads out.
 fn list(root: &Path, path: &Path, dir: &File) -> io::Result<Vec<Entry>> {
     // The folder that is open, wherever its name points by now.
     let opened = format!("/proc/self/fd/{}", dir.as_raw_fd());
@@ -128,9 +129,6 @@ fn list(root: &Path, path: &Path, dir: &File) -> io::Result<Vec<Entry>> {
     for entry in std::fs::read_dir(opened)?.take(LISTED) {
         let entry = entry?;
         let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
         let Ok(mut meta) = entry.metadata() else { continue };
         if meta.is_symlink() {
             match open(root, &path.join(&name)).map(|target| target.metadata()) {

@@ -140,11 +140,11 @@ impl Tree {
         Ok(Found::Image(Stretches { image: image.clone(), len, modified, parts }))
     }
 
-    /// Hidden ones are left out, and links that lead nowhere, as of a folder on a disk.
+    /// Links that lead nowhere are left out, as of a folder on a disk.
     fn listed(&self, path: &[u8], folder: Id) -> Vec<Entry> {
         let shown = |id: Id| {
             let name = self.index.name(id);
-            let target = self.index.follow(path, id).ok().filter(|_| !name.starts_with(b"."))?;
+            let target = self.index.follow(path, id).ok()?;
             let (is_dir, size) = match self.index.is(target) {
                 Is::Folder => (true, 0),
                 Is::File { len, .. } => (false, len),

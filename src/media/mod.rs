@@ -41,7 +41,7 @@ pub enum Found {
     File(File, u64),
     /// A file in an image.
     Image(Stretches),
-    /// A folder's entries by name, hidden ones left out.
+    /// A folder's entries by name.
     Dir(Vec<Entry>),
 }
 
@@ -322,7 +322,11 @@ mod tests {
         assert_eq!(read(&root, "inside").unwrap(), "f");
         assert_eq!(read(&root, "sub/back").unwrap(), "f");
         assert_eq!(read(&root, ".treeinfo").unwrap(), "t", "hidden files are served");
-        assert_eq!(read(&root, "").unwrap(), "inside sub ", "but only what leads somewhere listed");
+        let listed = read(&root, "").unwrap();
+        assert_eq!(
+            listed, ".treeinfo inside sub ",
+            "and listed; of links those that lead somewhere"
+        );
         assert_eq!(read(&root, "out"), Err(Refused::Outside));
         assert_eq!(read(&root, "sub/up/secret"), Err(Refused::Outside));
         assert!(matches!(read(&root, "loop"), Err(Refused::Unreadable(_))));

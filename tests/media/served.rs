@@ -42,8 +42,8 @@ impl Server {
         fill(dir.path());
         let root = Root::Images(images.iter().map(|name| dir.path().join(name)).collect());
         let folders = vec![
-            Folder { name: "d".into(), root: Root::Dir(dir.path().join(folder)) },
-            Folder { name: "i".into(), root },
+            Folder { name: "d".into(), root: Root::Dir(dir.path().join(folder)), is: None },
+            Folder { name: "i".into(), root, is: None },
         ];
         let config = Config { folders, ..Config::default() };
         let ours = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
