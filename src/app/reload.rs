@@ -142,15 +142,21 @@ fn came(old: &Config, new: &Config) -> Vec<String> {
 /// not (network file systems, folders that come later, links that are turned round).
 pub struct Files {
     main: Option<PathBuf>,
-    /// Images, and the user's own installers: what they hold is a part of the configuration.
+    /// The user's own installers: what they hold is a part of the configuration.
     more: Vec<PathBuf>,
-    /// Folders of images.
-    images: Vec<PathBuf>,
+    /// Folders of images, and images that are named: what they hold is one, too.
+    images: Images,
     seen: Look,
     /// What the last look found, where that was new: an editor writes a file in several steps, and
     /// only what two looks find alike is a change.
     settling: Option<Look>,
     looks: Interval,
+}
+
+#[derive(Default)]
+struct Images {
+    folders: Vec<PathBuf>,
+    named: Vec<PathBuf>,
 }
 
 /// Each file, with what tells one content from another without reading it.
@@ -163,29 +169,37 @@ impl Files {
         // A machine that slept has nothing to catch up with.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let seen = look(main, &[]);
-        let (more, images) = (Vec::new(), Vec::new());
+        let (more, images) = (Vec::new(), Images::default());
         Files { main: main.map(Into::into), more, images, seen, settling: None, looks }
     }
 
     /// Looks at what `config` names from now on, too.
     pub fn also(&mut self, config: &Config) {
-        let images = config.folders.iter().filter_map(|f| match &f.root {
+        let named = config.folders.iter().filter_map(|f| match &f.root {
             Root::Images(images) => Some(images),
             Root::Dir(_) => None,
         });
-        self.more = config.own_installers.iter().chain(images.flatten()).cloned().collect();
-        self.images.clone_from(&config.watched);
-        // Those of the folders have been looked at by those.
-        self.more
-            .retain(|path| !path.parent().is_some_and(|dir| self.images.iter().any(|d| d == dir)));
+        self.more = config.own_installers.iter().cloned().collect();
+        self.images =
+            Images { folders: config.watched.clone(), named: named.flatten().cloned().collect() };
         self.seen.extend(look(None, &self.more));
-        self.seen.extend(images_in(&self.images, &self.seen, SystemTime::now()));
+        self.seen.extend(self.images.look(&self.seen, SystemTime::now()));
     }
 
-    fn now(&self) -> Look {
+    /// Looks once more: whether something has changed, come or gone, and settled.
+    fn look(&mut self, at: SystemTime) -> bool {
         let mut now = look(self.main.as_deref(), &self.more);
-        now.extend(images_in(&self.images, &self.seen, SystemTime::now()));
-        now
+        now.extend(self.images.look(&self.seen, at));
+        let before = self.settling.take();
+        if now == self.seen {
+            return false;
+        }
+        let settled = before.as_ref() == Some(&now);
+        match settled {
+            true => self.seen = now,
+            false => self.settling = Some(now),
+        }
+        settled
     }
 
     /// Returns when a file has changed, come or gone; never, where there is nothing to watch.
@@ -196,15 +210,8 @@ impl Files {
         }
         loop {
             self.looks.tick().await;
-            let now = self.now();
-            if now == self.seen {
-                self.settling = None;
-            } else if self.settling.as_ref() == Some(&now) {
-                self.settling = None;
-                self.seen = now;
+            if self.look(SystemTime::now()) {
                 return;
-            } else {
-                self.settling = Some(now);
             }
         }
     }
@@ -242,14 +249,16 @@ fn seen(path: &Path) -> Option<(u64, u64, SystemTime)> {
     Some((about.ino(), about.len(), about.modified().ok()?))
 }
 
-/// The images in some folders, and nothing else that is in them. One that is being written is as it
-/// was seen before, or not there yet.
-fn images_in(dirs: &[PathBuf], before: &Look, now: SystemTime) -> Look {
-    let mut found = Look::new();
-    for dir in dirs {
+impl Images {
+    /// The images, and nothing else that is in their folders. One that is being written is as it was
+    /// seen before, or not there yet.
+    fn look(&self, before: &Look, now: SystemTime) -> Look {
+        let mut found = Look::new();
         // Whether there is a folder at all, not when something was put into it.
-        found.extend(dir.is_dir().then(|| (dir.clone(), (0, 0, SystemTime::UNIX_EPOCH))));
-        for path in media::images(dir).unwrap_or_default().into_iter().take(FILES) {
+        let folders = self.folders.iter().filter(|dir| dir.is_dir());
+        found.extend(folders.map(|dir| (dir.clone(), (0, 0, SystemTime::UNIX_EPOCH))));
+        let inside = |dir: &PathBuf| media::images(dir).unwrap_or_default().into_iter().take(FILES);
+        for path in self.folders.iter().flat_map(inside).chain(self.named.iter().cloned()) {
             let Some(is) = seen(&path) else { continue };
             // It may have been written to since `now` was.
             let age = now.duration_since(is.2).unwrap_or_else(|ahead| ahead.duration());
@@ -260,34 +269,63 @@ fn images_in(dirs: &[PathBuf], before: &Look, now: SystemTime) -> Look {
                 _ => drop(found.insert(path, is)),
             }
         }
+        found
     }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Folder;
 
     #[test]
     fn of_a_folder_of_images_only_images_count_once_they_are_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let dirs = [dir.path().to_path_buf()];
+        let images = Images { folders: vec![dir.path().to_path_buf()], named: Vec::new() };
         let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
         let now = SystemTime::now();
         let later = now + 2 * GROWS;
-        let empty = images_in(&dirs, &Look::new(), now);
+        let empty = images.look(&Look::new(), now);
         put("SHA256SUMS", b"x");
         put(".a.iso.part", b"x");
-        assert_eq!(images_in(&dirs, &empty, later), empty, "no image");
+        assert_eq!(images.look(&empty, later), empty, "no image");
         put("a.iso", b"half");
-        assert_eq!(images_in(&dirs, &empty, now), empty, "it grows");
-        let half = images_in(&dirs, &empty, later);
+        assert_eq!(images.look(&empty, now), empty, "it grows");
+        let half = images.look(&empty, later);
         assert_eq!(half.len(), 2, "nobody has written to it for a while");
         put("a.iso", b"whole image");
-        assert_eq!(images_in(&dirs, &half, now), half, "it grows again");
-        let whole = images_in(&dirs, &half, later);
+        assert_eq!(images.look(&half, now), half, "it grows again");
+        let whole = images.look(&half, later);
         assert_ne!(whole, half);
         std::fs::remove_file(dir.path().join("a.iso")).unwrap();
-        assert_eq!(images_in(&dirs, &whole, now), empty, "it is gone, which counts at once");
+        assert_eq!(images.look(&whole, now), empty, "it is gone, which counts at once");
+    }
+
+    #[tokio::test]
+    async fn a_named_image_that_is_copied_is_one_change_once_it_rests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (main, image) = (dir.path().join("pilotlight.toml"), dir.path().join("a.iso"));
+        std::fs::write(&main, "").unwrap();
+        let put = |bytes: usize| {
+            std::fs::write(&image, vec![0; bytes]).unwrap();
+            std::fs::metadata(&image).unwrap().modified().unwrap()
+        };
+        let written = put(1);
+        let file = std::fs::File::options().write(true).open(&image).unwrap();
+        file.set_modified(written - 3 * GROWS).unwrap();
+        let mut files = Files::watch(Some(&main));
+        let root = Root::Images(vec![image.clone()]);
+        let folder = Folder { name: "a".into(), root, is: None };
+        files.also(&Config { folders: vec![folder], ..Config::default() });
+        let changes = |files: &mut Files, at| (0..5).filter(|_| files.look(at)).count();
+        assert_eq!(changes(&mut files, written), 0, "nothing has happened");
+        let mut last = written;
+        for bytes in [2, 3] {
+            last = put(bytes);
+            assert_eq!(changes(&mut files, last), 0, "{bytes}: somebody writes to it");
+        }
+        assert_eq!(changes(&mut files, last + 3 * GROWS), 1, "it rests, and that is one change");
+        std::fs::remove_file(&image).unwrap();
+        assert_eq!(changes(&mut files, last), 1, "it is gone, which counts at once");
     }
 }
