@@ -394,6 +394,46 @@ fn what_surprises_is_noted() {
 }
 
 #[test]
+fn a_keyboard_that_is_not_known_is_noted_with_the_nearest() {
+    let noted = |keyboard: &str| {
+        let settings = format!("[profile.settings]\nkeyboard = {keyboard:?}\n");
+        let text = format!("[[profile]]\nname = \"p\"\ninstall = \"debian-12\"\n{settings}");
+        let (_, notes) = one(&text).unwrap();
+        let of_it = notes.iter().filter(|n| n.message.contains("keyboard"));
+        of_it.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for known in
+        ["us", "de", "gb", "uk", "de-latin1-nodeadkeys", "cz-qwertz", "fr_CH", "english-us"]
+    {
+        assert!(noted(known).is_empty(), "{known}");
+    }
+    assert_eq!(
+        noted("de-latin2"),
+        ["pilotlight.toml:5:12: no keyboard \"de-latin2\" is known here (did you mean \
+          \"de-latin1\"?)"]
+    );
+    assert_eq!(
+        noted("klingon"),
+        [
+            "pilotlight.toml:5:12: no keyboard \"klingon\" is known here (the installer is told it as \
+          it is)"
+        ]
+    );
+    // What our own templates have in their tables.
+    for file in ["windows/autounattend.xml", "esxi/ks.cfg", "suse/autoinst.xml"] {
+        let text = fs::read_to_string(home().join("assets/installers").join(file)).unwrap();
+        let tables = ["keyboards = {", "layouts = {", "keymaps = {"];
+        let table = tables.iter().find_map(|t| text.split_once(t)).unwrap().1;
+        let table = table.split_once('}').unwrap().0;
+        let names: Vec<&str> = table.split('"').skip(1).step_by(4).collect();
+        assert!(names.len() > 20 && names.contains(&"de"), "{file}: {names:?}");
+        for name in names {
+            assert!(noted(name).is_empty(), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
 fn notes_are_bounded() {
     let profile = |n| {
         format!("[[profile]]\nname = \"p{n}\"\nkernel = \"http://h/k\"\nanswers = {{a = \"a\"}}\n")
@@ -717,6 +757,8 @@ fn what_lies_in_a_watched_folder_is_in_nobodys_way() {
     let names: Vec<&str> = c.folders.iter().map(|f| &*f.name).collect();
     let want = ["ours", "corp-iso", "debian-12-iso", "debian-iso", "ours-iso", "image"];
     assert_eq!(names, want);
+    assert!(c.folders[0].is.is_none());
+    assert!(c.folders[1..].iter().all(|f| f.is.as_deref() == Some("CentOS 7")), "{:?}", c.folders);
     let kernel = c.profile("p").unwrap().boot.kernel();
     assert!(matches!(kernel, Some(Source::Mirror { .. })), "as it was before: {kernel:?}");
 }

@@ -58,6 +58,10 @@ pub fn settings(w: &mut Walk<'_>, t: &Table<'_>) -> Map<String, Value> {
         ("kernel-args", text),
     ] {
         let v = t.text(w, key).and_then(|v| w.check(v, check));
+        if let Some(v) = v.filter(|v| key == "keyboard" && !keyboards().any(|k| k == v.value)) {
+            let hint = w.nearest(v.value, keyboards(), "the installer is told it as it is");
+            w.note(v.at, format!("no keyboard {} is known here", quoted(v.value)), hint);
+        }
         keep(key, v.map(|v| v.value.into()));
     }
     for (key, check) in
@@ -142,6 +146,13 @@ fn language(given: &str) -> Result<&str, Wrong> {
         true => Ok(given),
         false => wrong(format!("{} is no language", quoted(given)), HINT),
     }
+}
+
+/// The names that installers take, as far as they are known here; a system may know more, so any
+/// other is no error.
+fn keyboards() -> impl Iterator<Item = &'static str> {
+    let lines = include_str!("../../assets/keyboards.txt").lines();
+    lines.filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace)
 }
 
 fn keyboard(given: &str) -> Result<&str, Wrong> {
