@@ -332,6 +332,45 @@ fn files_that_cannot_be_understood_are_told_with_their_place() {
 }
 
 #[test]
+fn one_bad_file_is_in_nobodys_way() {
+    let dir = case("site");
+    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    put(
+        "gone.conf",
+        "option domain-name \"gone.example\";\nsubnet 10.99.0.0 netmask 255.255.0.0 {\n",
+    );
+    put("gone.leases", "lease 10.40.0.150 {\n starts never\n}\n");
+    put("hello.txt", "hello\n");
+    let good = run(dir.path(), "dhcpd.conf dhcpd.leases");
+    let line = "gone.conf hello.txt dhcpd.conf gone.leases dhcpd.leases --state-dir state";
+    let out = run(dir.path(), line);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert_eq!(
+        text(&out.stdout),
+        text(&good.stdout),
+        "nothing of the bad one, all of the good one"
+    );
+    for bad in ["gone.conf:2:1", "gone.leases:3:1", "hello.txt: it is not known"] {
+        assert!(said.contains(bad), "{bad}: {said}");
+    }
+    assert!(said.contains("of which 2 came along"), "{said}");
+    // With a file to write it is the same, and the next step is told.
+    let line = "hello.txt dhcpd.conf gone.conf --write new.toml --json";
+    let out = run(dir.path(), line);
+    assert_eq!(out.status.code(), Some(1));
+    let as_json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(as_json["failed"].as_array().unwrap().len(), 2, "{as_json}");
+    let written = fs::read_to_string(dir.path().join("new.toml")).unwrap();
+    assert!(!written.contains("10.99") && !config(&written).dhcp.subnets.is_empty(), "{written}");
+    assert!(text(&out.stderr).contains("new.d/NAME.toml"), "{}", text(&out.stderr));
+    // One that is there already keeps the leases out of the store, too.
+    let out = run(dir.path(), "dhcpd.conf dhcpd.leases --write new.toml --state-dir other");
+    assert!(text(&out.stderr).contains("is there already"), "{}", text(&out.stderr));
+    assert!(!dir.path().join("other").exists());
+}
+
+#[test]
 fn nothing_is_written_over_and_the_file_is_good() {
     let dir = case("first");
     let out = run(dir.path(), "dhcpd.conf pxelinux.cfg --write new.toml");
@@ -479,8 +518,9 @@ fn an_image_says_what_it_is_and_gets_its_lines() {
     assert!(text(&out.stdout).contains("install = \"c7-dvd1\""), "{said}");
     assert!(said.contains("nowhere.iso: No such file") && said.contains("1 image of no"), "{said}");
     let out = run(dir.path(), "other.iso C7-DVD1.iso --write new.toml");
-    assert!(text(&out.stderr).contains("nothing is written"), "{}", text(&out.stderr));
-    assert!(!dir.path().join("new.toml").exists());
+    assert!(text(&out.stderr).contains("that is not in new.toml"), "{}", text(&out.stderr));
+    let written = fs::read_to_string(dir.path().join("new.toml")).unwrap();
+    assert!(written.contains("install = \"c7-dvd1\""), "{written}");
     fs::create_dir(dir.path().join("below")).unwrap();
     let out = run(&dir.path().join("below"), "../C7-DVD1.iso");
     assert!(!text(&out.stdout).contains(".."), "{}", text(&out.stdout));

@@ -66,7 +66,7 @@ What each file is, is told by its content, whatever it is called. Nothing is
 changed but the file of --write, which must be new, and the leases of
 --state-dir, for which the server must be stopped. Exit code 0 if it is done,
 also where lines were left out; 1 if a file cannot be understood or an image is
-of no system that is known: the others are printed all the same.")]
+of no system that is known: the others are printed or written all the same.")]
 pub struct Import {
     /// What is to be imported: configurations, folders of them, leases, images
     #[arg(required = true, value_name = "FILE|FOLDER")]
@@ -124,20 +124,40 @@ pub fn run(import: &Import) -> anyhow::Result<()> {
     let installers = own.as_ref().map_or(Installers::builtin(), |c| &*c.installers);
     let images = images(&library, installers, &mut draft, &sources)?;
     failed.extend(images.iter().filter_map(|i| i.failed.as_ref()).map(|why| anyhow!("{why}")));
-    let moved = moved(import, &disk, &library, draft, &sources)?;
-    let told = told(&sources)?;
-    let kept = keep(import, &moved, &told)?;
+    let mut of: Vec<String> = Vec::new();
+    let mut told = Told::default();
+    // A bad one is told, and is in nobody's way.
+    sources.retain(|source| match add(import, &disk, &mut draft, &mut told, source) {
+        Ok(has_lines) => {
+            of.extend(has_lines.then(|| source.path.display().to_string()));
+            true
+        }
+        Err(why) => {
+            failed.push(why);
+            false
+        }
+    });
+    let moved = moved(draft, &of, &library)?;
     let unknown = images.iter().filter(|i| i.unknown.is_some()).count();
     let whole = failed.is_empty() && unknown == 0;
-    if let Some(file) = import.write.as_ref().filter(|_| whole) {
-        ensure!(!moved.toml.is_empty(), "there is no configuration in it, so nothing is written");
+    if let Some(file) = &import.write {
+        let empty = whole && moved.toml.is_empty();
+        ensure!(!empty, "there is no configuration in it, so nothing is written");
+        // Before leases are kept, which would be half of it.
+        ensure!(!file.exists(), "{}", is_there(file));
+    }
+    let kept = keep(import, &moved, &told)?;
+    let written = import.write.as_ref().filter(|_| !moved.toml.is_empty());
+    if let Some(file) = written {
         write(file, &moved.toml)?;
     }
-    show(import, &sources, &images, &moved, &told, kept.as_deref(), whole)?;
+    let done =
+        Done { sources: &sources, images: &images, moved: &moved, told: &told, kept, failed };
+    show(import, &done)?;
     if whole {
         return Ok(());
     }
-    let mut why: Vec<String> = failed.iter().map(|e| format!("{e:#}")).collect();
+    let mut why: Vec<String> = done.failed.iter().map(|e| format!("{e:#}")).collect();
     if unknown > 0 {
         let more = match moved.toml.is_empty() {
             true => ", so there is nothing to write",
@@ -146,10 +166,28 @@ pub fn run(import: &Import) -> anyhow::Result<()> {
         let of = count(unknown as u64, "image");
         why.push(format!("{of} of no system that is known{more}"));
     }
-    if import.write.is_some() {
-        why.push("nothing is written: leave out what cannot be imported".to_string());
+    if let Some(file) = &import.write {
+        let file = file.display();
+        why.push(match written {
+            None => format!("{file} is not written: there is nothing for it"),
+            Some(_) => format!(
+                "that is not in {file}: import it to a file in its folder of more, {}",
+                Path::new(&file.to_string()).with_extension("d").join("NAME.toml").display()
+            ),
+        });
     }
     bail!("{}", why.join("\n"))
+}
+
+/// What an import came to.
+struct Done<'a> {
+    sources: &'a [Source],
+    images: &'a [Found],
+    moved: &'a Moved,
+    told: &'a Told,
+    kept: Option<Vec<Result<(), lease::NotAdopted>>>,
+    /// What could not be imported, and why.
+    failed: Vec<anyhow::Error>,
 }
 
 /// The configuration that has installers of the user's own, where an image may want them.
@@ -331,57 +369,56 @@ fn pictured(why: &Finding) -> anyhow::Error {
     anyhow!("{why}\n\n{}", why.picture(true))
 }
 
-fn moved(
+/// Puts what a file says into the draft, or into the leases: whether it has lines of the
+/// configuration. Of one that is bad nothing stays.
+fn add(
     import: &Import,
     disk: &Disk,
-    library: &Library,
-    mut draft: Draft,
-    sources: &[Source],
-) -> anyhow::Result<Moved> {
-    let roots = Roots { tftp: import.tftp_root.clone(), http: import.http_root.clone() };
-    let mut of: Vec<String> = Vec::new();
-    for source in sources {
-        let Source { path, text, .. } = source;
-        match (source.kind, text) {
-            (Kind::Dhcpd, Some(text)) => {
-                dhcpd::import(&mut draft, disk, path, text).map_err(|e| pictured(&e))?;
-            }
-            (Kind::Dnsmasq, Some(text)) => dnsmasq::import(&mut draft, disk, path, text),
-            (Kind::Pxelinux, text) => {
-                let text = text.as_deref();
-                pxelinux::import(&mut draft, disk, &roots, path, text)
-                    .map_err(|e| anyhow!("{}: {e}", path.display()))?;
-            }
-            (Kind::Image, _) if draft.has_media() => {}
-            _ => continue,
+    draft: &mut Draft,
+    told: &mut Told,
+    source: &Source,
+) -> anyhow::Result<bool> {
+    let (Source { path, .. }, text) = (source, source.text.as_deref());
+    let before = matches!(source.kind, Kind::Dhcpd | Kind::Pxelinux).then(|| draft.clone());
+    let now = Timestamp::now();
+    let done = match (source.kind, text) {
+        (Kind::Dhcpd, Some(text)) => {
+            dhcpd::import(draft, disk, path, text).map_err(|e| pictured(&e))
         }
-        of.push(path.display().to_string());
+        (Kind::Dnsmasq, Some(text)) => {
+            dnsmasq::import(draft, disk, path, text);
+            Ok(())
+        }
+        (Kind::Pxelinux, text) => {
+            let roots = Roots { tftp: import.tftp_root.clone(), http: import.http_root.clone() };
+            pxelinux::import(draft, disk, &roots, path, text)
+                .map_err(|e| anyhow!("{}: {e}", path.display()))
+        }
+        (Kind::DhcpdLeases, Some(text)) => {
+            let found = leases::of_dhcpd(path, text, now).map_err(|e| pictured(&e))?;
+            told.extend(found);
+            return Ok(false);
+        }
+        (Kind::DnsmasqLeases, Some(text)) => {
+            told.extend(leases::of_dnsmasq(path, text, now));
+            return Ok(false);
+        }
+        (Kind::Image, _) => return Ok(draft.has_media()),
+        _ => return Ok(false),
+    };
+    if let (Err(_), Some(before)) = (&done, before) {
+        *draft = before;
     }
+    done.map(|()| true)
+}
+
+fn moved(draft: Draft, of: &[String], library: &Library) -> anyhow::Result<Moved> {
     if of.is_empty() {
         return Ok(Moved { toml: String::new(), config: Config::default(), left: Left::default() });
     }
     draft.finish(&of.join(", "), library).map_err(|errors| {
         anyhow!("what came of it is no configuration, even without all that was refused:\n{errors}")
     })
-}
-
-/// The leases of all files.
-fn told(sources: &[Source]) -> anyhow::Result<Told> {
-    let now = Timestamp::now();
-    let mut all = Told::default();
-    for source in sources {
-        let Some(text) = &source.text else { continue };
-        let told = match source.kind {
-            Kind::DhcpdLeases => {
-                leases::of_dhcpd(&source.path, text, now).map_err(|e| pictured(&e))?
-            }
-            Kind::DnsmasqLeases => leases::of_dnsmasq(&source.path, text, now),
-            _ => continue,
-        };
-        all.leases.extend(told.leases);
-        all.gone.extend(told.gone);
-    }
-    Ok(all)
 }
 
 /// What became of each lease; `None` where no store is named.
@@ -423,26 +460,26 @@ fn write(file: &Path, toml: &str) -> anyhow::Result<()> {
     let name = file.display();
     let new = File::options().write(true).create_new(true).open(file);
     let mut new = new.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            anyhow!("{name} is there already, and nothing is written over: name a new file")
-        }
+        std::io::ErrorKind::AlreadyExists => anyhow!("{}", is_there(file)),
         _ => anyhow!("{name}: {e}"),
     })?;
-    new.write_all(toml.as_bytes()).with_context(|| format!("{name}"))
+    new.write_all(toml.as_bytes()).with_context(|| {
+        // Half of it is of no use to anybody.
+        let _ = fs::remove_file(file);
+        format!("{name}")
+    })
 }
 
-fn show(
-    import: &Import,
-    sources: &[Source],
-    images: &[Found],
-    moved: &Moved,
-    told: &Told,
-    kept: Option<&[Result<(), lease::NotAdopted>]>,
-    written: bool,
-) -> anyhow::Result<()> {
+fn is_there(file: &Path) -> String {
+    let name = file.display();
+    format!("{name} is there already, and nothing is written over: name a new file")
+}
+
+fn show(import: &Import, done: &Done<'_>) -> anyhow::Result<()> {
     if import.json {
-        return Ok(output::print(&as_json(sources, images, moved, told, kept))?);
+        return Ok(output::print(&as_json(done))?);
     }
+    let Done { sources, images, moved, told, kept, .. } = done;
     let mut said = String::new();
     for s in sources.iter().filter(|s| s.kind != Kind::Image) {
         said += &format!("{}: {}\n", s.path.display(), s.kind.title());
@@ -456,8 +493,8 @@ fn show(
         said += "\nBefore it is served on this host, stop dhcpd, dnsmasq, the TFTP server and the\n\
                  web server: it takes their ports.\n";
     }
-    said += &of_leases(told, kept);
-    if let Some(file) = import.write.as_ref().filter(|_| written) {
+    said += &of_leases(told, kept.as_deref());
+    if let Some(file) = import.write.as_ref().filter(|_| !moved.toml.is_empty()) {
         said += &format!("\nWritten: {0}. Next: pilotlight check --config {0}\n", file.display());
     }
     let toml = if import.write.is_none() { moved.toml.as_str() } else { "" };
@@ -570,13 +607,13 @@ fn not_known(unknown: &Unknown, images: &[PathBuf], verbose: bool) -> String {
     said
 }
 
-fn as_json(
-    sources: &[Source],
-    images: &[Found],
-    moved: &Moved,
-    told: &Told,
-    kept: Option<&[Result<(), lease::NotAdopted>]>,
-) -> String {
+fn as_json(done: &Done<'_>) -> String {
+    let Done { sources, images, moved, told, failed, .. } = done;
+    let kept = done.kept.as_deref();
+    // Without its picture.
+    let failed = failed.iter().map(|why| format!("{why:#}"));
+    let failed: Vec<String> =
+        failed.map(|why| why.lines().next().unwrap_or_default().to_string()).collect();
     let files: Vec<_> = sources.iter().map(|s| json!({ "file": s.path, "kind": s.kind })).collect();
     let gone = |at: &crate::import::Here, name: &str, why: &str| {
         let (file, line, text) = at.shown();
@@ -610,6 +647,7 @@ fn as_json(
     json!({
         "files": files,
         "images": images,
+        "failed": failed,
         "toml": moved.toml,
         "left_out": moved.left.lines,
         "more": moved.left.more,

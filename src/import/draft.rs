@@ -85,7 +85,7 @@ pub struct Profile {
     pub note: Vec<String>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Draft {
     pub interfaces: Vec<(String, Here)>,
     /// Addresses stay with another server.

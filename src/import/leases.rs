@@ -74,6 +74,13 @@ pub struct Told {
     pub gone: Vec<(Here, Gone)>,
 }
 
+impl Told {
+    pub fn extend(&mut self, more: Told) {
+        self.leases.extend(more.leases);
+        self.gone.extend(more.gone);
+    }
+}
+
 type Found = BTreeMap<Ipv4Addr, Result<Lease, (Here, Gone)>>;
 
 fn told(found: Found, mut gone: Vec<(Here, Gone)>) -> Told {
