@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod hash;
 mod import;
+mod installers;
 mod machine;
 mod manual;
 mod output;
@@ -92,6 +93,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show what can be booted straight from public mirrors
     Catalog(catalog::Catalog),
+    /// Show the systems that are known as data, and copy one to change it
+    Installers(installers::Installers),
     /// Tell what an image is, and turn dhcpd, dnsmasq or pxelinux into our configuration
     Import(import::Import),
     /// Show how the server is, at a glance
@@ -235,6 +238,7 @@ pub fn main() -> ExitCode {
         },
         Command::Explain(explain) => explain::run(&explain),
         Command::Catalog(catalog) => catalog::run(&catalog),
+        Command::Installers(installers) => installers::run(&installers),
         Command::Import(import) => import::run(&import),
         Command::Status(status) => status::run(&status),
         Command::Machine(machine) => machine::run(&machine),

@@ -345,6 +345,100 @@ fn the_catalogue_is_listed_and_shown() {
 }
 
 #[test]
+fn installers_are_listed_shown_and_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path();
+    let put = |name: &str, text: &str| {
+        fs::create_dir_all(here.join(name).parent().unwrap()).unwrap();
+        fs::write(here.join(name), text).unwrap();
+    };
+    let mut differ = String::new();
+    for (name, args) in [
+        ("help-installers", "--help"),
+        ("help-installers-list", "list --help"),
+        ("help-installers-show", "show --help"),
+        ("help-installers-export", "export --help"),
+        ("installers-list", "list"),
+        ("installers-centos-7", "show centos-7"),
+        ("installers-windows", "show windows"),
+    ] {
+        let out = run(here, &format!("installers {args}"));
+        assert_eq!(out.status.code(), Some(0), "{name}: {}", text(&out.stderr));
+        let said = text(&out.stdout);
+        fits(&said);
+        differ += &golden(name, here, &said);
+    }
+    assert!(differ.is_empty(), "{differ}");
+    for one in pilotlight::config::Installers::builtin().iter() {
+        let said = text(&run(here, &format!("installers show {}", one.name)).stdout);
+        fits(&said);
+        assert!(said.contains("installer.toml") && !said.contains("{version}"), "{said}");
+    }
+
+    // A copy, and the lines that it says, are a configuration in which it counts.
+    let out = run(here, "installers export centos-7/ks.cfg own");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let said = text(&out.stdout);
+    let lines = said.split_once("\n[installers]\n").unwrap().1;
+    put("p.toml", &format!("[installers]\n{}", lines.split_once("\n\n").unwrap().0));
+    let ours =
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/installers/centos-7/ks.cfg"));
+    assert_eq!(fs::read(here.join("own/centos-7/ks.cfg")).unwrap(), ours.unwrap());
+    assert!(said.contains("common/disks.sh") && said.contains("export redhat/tell.sh"), "{said}");
+    put("own/x/installer.toml", "title = \"X\"\n[boot]\nkernel = \"http://h/k\"\n");
+    put("own/common/wipe.sh", "mine\n");
+    let said = text(&run(here, "installers list --config p.toml").stdout);
+    let row = |name: &str| said.lines().find(|l| l.trim_start().starts_with(name)).unwrap();
+    assert!(row("centos-7 ").ends_with("ks.cfg") && row("x ").ends_with("all of it"), "{said}");
+    assert!(said.contains("include it: wipe.sh"), "{said}");
+    let said = text(&run(here, "installers show centos-7 --config p.toml").stdout);
+    assert!(said.contains("in place of ours"), "{said}");
+    let said = text(&run(here, "installers list --config p.toml --json").stdout);
+    let all: Value = serde_json::from_str(&said).unwrap();
+    let one = all.as_array().unwrap().iter().find(|i| i["name"] == "centos-7").unwrap();
+    assert_eq!((&one["own"], &one["kind"]), (&json!(["ks.cfg"]), &json!("install")));
+    let said = text(&run(here, "installers show centos-7 --config p.toml --json").stdout);
+    let one: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(one["files"][0]["from"], "ours");
+    assert!(one["files"][1]["from"]["instead"].as_str().unwrap().ends_with("own/centos-7/ks.cfg"));
+
+    // Into the folder that the configuration names, where it counts at once.
+    let out = run(here, "installers export debian --config p.toml");
+    assert!(text(&out.stdout).contains("counts from now on"), "{}", text(&out.stdout));
+    assert!(here.join("own/debian/preseed.cfg").is_file());
+    let out = run(here, "check --json --config p.toml");
+    let checked: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let wrong = checked["errors"].as_array().unwrap().iter().filter(|e| e["file"] != "");
+    assert_eq!(wrong.count(), 0, "{checked}");
+
+    // Nothing is written over, and nothing beside the folder.
+    put("own/centos-7/ks.cfg", "mine\n");
+    let out = run(here, "installers export centos-7 own");
+    refused(&out, 1, &["own/centos-7/ks.cfg is there already", "--force"]);
+    assert!(!here.join("own/centos-7/installer.toml").exists(), "all of it or nothing");
+    assert_eq!(fs::read_to_string(here.join("own/centos-7/ks.cfg")).unwrap(), "mine\n");
+    put("outside", "outside\n");
+    let ks = here.join("own/centos-7/ks.cfg");
+    fs::remove_file(&ks).unwrap();
+    std::os::unix::fs::symlink(here.join("outside"), &ks).unwrap();
+    assert_eq!(run(here, "installers export centos-7 own").status.code(), Some(1));
+    assert_eq!(run(here, "installers export centos-7 own --force").status.code(), Some(0));
+    assert!(fs::symlink_metadata(&ks).unwrap().is_file());
+    assert_eq!(fs::read_to_string(here.join("outside")).unwrap(), "outside\n");
+    fs::create_dir(here.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(here.join("elsewhere"), here.join("own/suse")).unwrap();
+    refused(&run(here, "installers export suse own --force"), 1, &["own/suse is no folder"]);
+    assert_eq!(fs::read_dir(here.join("elsewhere")).unwrap().count(), 0);
+    for (args, words) in [
+        ("show centos7", &["did you mean centos-7?", "`pilotlight installers list`"][..]),
+        ("export ../own", &["there is no installer \"..\""]),
+        ("export centos-7/../x", &["centos-7 has no file", "ks.cfg"]),
+    ] {
+        refused(&run(here, &format!("installers {args}")), 1, words);
+    }
+}
+
+#[test]
 fn wrong_words_are_told_and_end_with_2() {
     let dir = folder();
     for (args, words) in [
@@ -586,7 +680,10 @@ fn completions_and_pages_know_every_command() {
         "check",
         "explain",
         "catalog",
-        "import",
+        "installers",
+        "status",
+        "machine",
+        "diagnose",
         "status",
         "machine",
         "diagnose",
@@ -638,6 +735,10 @@ fn help_teaches_by_example_in_80_columns() {
         "check",
         "explain",
         "catalog",
+        "installers",
+        "installers list",
+        "installers show",
+        "installers export",
         "status",
         "machine",
         "machine list",

@@ -6,6 +6,8 @@
 //! 2. [`Installers::recognise`] says which of them a tree of files is: the first rule that agrees.
 //! 3. [`Installer::plan`] fills in what it was recognised by, and gives boots, answers and trees.
 
+pub mod about;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -863,11 +865,12 @@ fn fill(text: &str, captures: &Captures) -> String {
     text
 }
 
+static INCLUDE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"\{% include "([^"]+)" %\}\n?"#).expect("a pattern of ours; a test uses it")
+});
+
 /// A template with the files that it includes in their places; those include nothing.
 fn included(text: &str, texts: &BTreeMap<&str, (PathBuf, &str)>) -> Result<String, String> {
-    static INCLUDE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"\{% include "([^"]+)" %\}\n?"#).expect("a pattern of ours; a test uses it")
-    });
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
     for found in INCLUDE.captures_iter(text) {
