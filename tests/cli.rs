@@ -242,6 +242,12 @@ fn explain_in_all_its_forms() {
         ("once", format!("{MAC} --arch bios --config life.toml --ipxe http")),
         ("live", "52:54:00:12:34:66 --arch bios --config life.toml --ipxe http".into()),
         ("stranger", "02:00:00:00:00:01 --arch bios --config good.toml".into()),
+        ("profile", "--profile rescue --arch bios --ipxe http --config good.toml".into()),
+        (
+            "profile-of",
+            format!("{MAC} --profile rescue --arch bios --ipxe http --config good.toml"),
+        ),
+        ("profile-hidden", "--profile debian-12 --arch bios --ipxe http --config life.toml".into()),
     ] {
         let out = run(dir.path(), &format!("explain {args}"));
         let said = text(&out.stdout);
@@ -444,6 +450,7 @@ fn wrong_words_are_told_and_end_with_2() {
     for (args, words) in [
         ("", &["Usage: pilotlight <COMMAND>", "serve", "hash-password"][..]),
         ("serv", &["'serve'"]),
+        ("explain", &["<MACHINE>"]),
         ("explain 52:54:00", &["is not a MAC address", "six pairs of hex digits"]),
         ("explain 52:54:00:12:34:56 --arch uefi", &["uefi-x64-http", "uefi-loong64"]),
         ("explain 52:54:00:12:34:56 --arch 1", &["no firmware of the table"]),
@@ -467,6 +474,7 @@ fn wrong_words_are_told_and_end_with_2() {
         ("serve --interface lo --config bad2.toml", &["`pilotlight check --config bad2.toml`"]),
         ("explain 52:54:00:12:34:56 --config none.toml", &["none.toml", "`pilotlight check"]),
         ("explain wbe1 --config good.toml", &["did you mean \"web1\"?", "machine show"]),
+        ("explain --profile rescu --config good.toml", &["did you mean \"rescue\"?", "[[media]]"]),
         ("catalog nextstep", &["nothing that is called \"nextstep\"", "`pilotlight catalog`"]),
         ("man serv", &["there is no command \"serv\"", "hash-password"]),
     ] {

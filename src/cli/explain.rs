@@ -43,14 +43,20 @@ Examples:
   pilotlight explain 52:54:00:12:34:56 --arch uefi-x64 --via 10.7.0.1
       Its requests come by the relay 10.7.0.1.
   pilotlight explain 52:54:00:12:34:56 --arch 11 --serial CZ1234567 --json
+  pilotlight explain --profile rescue --arch bios --config pilotlight.toml
+      What a machine would be sent at which this profile is chosen in the menu;
+      with a machine before it, what this one would.
 
 Nothing is sent and nothing is changed; answer files are named and not shown. It tells of a machine
 that nothing has happened to: what became of one the running server knows, by `pilotlight machine
 show`.")]
 pub struct Explain {
     /// The machine, by its MAC or by its name in the configuration
-    #[arg(value_parser = door::who)]
-    machine: String,
+    #[arg(value_parser = door::who, required_unless_present = "profile")]
+    machine: Option<String>,
+    /// As if this profile had been chosen in the menu; also one that the menu does not offer
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Its firmware: a name, or its number in DHCP option 93
     #[arg(long, default_value = "uefi-x64", value_name = "FIRMWARE", value_parser = firmware,
         long_help = "Its firmware: a name, or its number in DHCP option 93. The names: bios, \
@@ -103,15 +109,25 @@ fn firmware(text: &str) -> Result<&'static Firmware, String> {
 
 pub fn run(explain: &Explain) -> anyhow::Result<()> {
     remind(explain.file.config.as_deref());
-    let config = app::configuration(&app::Options {
+    let mut config = app::configuration(&app::Options {
         config: explain.file.config.clone(),
         tls: explain.tls,
         ..app::Options::default()
     })?;
-    let mac = who::mac(&config, &explain.machine)?;
-    let tale = Tale::new(explain, mac, config).tell();
+    let mac = match &explain.machine {
+        Some(machine) => who::mac(&config, machine)?,
+        None => ANYBODY,
+    };
+    let pretended = match &explain.profile {
+        Some(profile) => who::choose(&mut config, profile)?,
+        None => Vec::new(),
+    };
+    let tale = Tale::new(explain, mac, config).tell(pretended);
     Ok(output::print(&if explain.json { show::json(&tale) } else { show::text(&tale) })?)
 }
+
+/// A machine that nobody has: an address for documentation (RFC 7042 section 2.1.2).
+const ANYBODY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x53, 0x01]);
 
 /// A machine's boot, as it goes on.
 struct Tale<'a> {
@@ -151,14 +167,18 @@ impl<'a> Tale<'a> {
         }
     }
 
-    fn tell(mut self) -> show::Tale {
-        let about = self.about();
+    fn tell(mut self, pretended: Vec<String>) -> show::Tale {
+        let mut about = self.about();
+        about.extend(pretended);
         self.boot();
         show::Tale { mac: self.mac, arch: self.explain.arch, about, steps: self.steps }
     }
 
     fn about(&self) -> Vec<String> {
-        let mut about = who::tell(&self.config, &self.facts(None));
+        let mut about = match self.explain.machine {
+            Some(_) => who::tell(&self.config, &self.facts(None)),
+            None => vec!["No machine is named: it is one that nobody has declared.".into()],
+        };
         about.push(format!("Our address for it is {}: {}.", self.server.addr(), self.server_said));
         if let Some(relay) = self.explain.via {
             let home = self.config.dhcp.subnets.iter().find(|s| s.network.contains(&relay));
@@ -524,10 +544,9 @@ impl<'a> Tale<'a> {
         };
         self.step("iPXE gets the machine's script");
         let uefi = facts.is_uefi();
+        let ask = Ask { choose: self.explain.profile.clone(), ..Ask::default() };
         let theirs = (self.config.clone(), facts, urls.clone());
-        let job = move || {
-            http::make(&Library::default(), &theirs.0, &theirs.1, &Ask::default(), &theirs.2)
-        };
+        let job = move || http::make(&Library::default(), &theirs.0, &theirs.1, &ask, &theirs.2);
         let Some(made) = app::within(app::RENDER_TIME, job) else {
             self.say(format!(
                 "The templates of its profile take more than {} s: the machine is told so on its \

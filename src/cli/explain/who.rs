@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use anyhow::{Context, bail};
 
 use crate::app::count;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Unknown};
 use crate::model::event::plain;
 use crate::model::{Facts, Mac, Machine, Match, machine};
 
@@ -37,6 +37,37 @@ pub fn mac(config: &Config, who: &str) -> anyhow::Result<Mac> {
             config.place(&format!("machine/{who}"))
         )
     })
+}
+
+/// Makes the configuration one whose menu offers this profile to everybody: what of that is pretended.
+///
+/// # Errors
+/// Where there is no such profile.
+pub fn choose(config: &mut Config, name: &str) -> anyhow::Result<Vec<String>> {
+    let Some(at) = config.profiles.iter().position(|p| p.name == name) else {
+        let near = config::nearest(name, config.profiles.iter().map(|p| p.name.as_str()));
+        let near = near.map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        bail!(
+            "no [[profile]] of the configuration is called {:?}: {near}A [[media]] is one by its \
+             name; one of the catalogue wants [[profile]] name = …, install = …",
+            plain(name, 80)
+        );
+    };
+    let mut said = vec![format!("It is told as if profile {name} had been chosen in the menu.")];
+    if config.life.unknown == Unknown::Ignore {
+        config.life.unknown = Unknown::Menu;
+        said.push(
+            "In truth one that is not declared gets no answer ([life] unknown = \"ignore\")."
+                .into(),
+        );
+    }
+    // The menu shows so many; the one that is asked for is among them.
+    let mut profile = config.profiles.remove(at);
+    if !std::mem::replace(&mut profile.menu, true) {
+        said.push("In truth the menu does not offer it: a [[machine]] names it.".into());
+    }
+    config.profiles.insert(0, profile);
+    Ok(said)
 }
 
 pub fn tell(config: &Config, facts: &Facts) -> Vec<String> {
