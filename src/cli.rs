@@ -53,6 +53,8 @@ why; 2 the words were wrong.";
 
 /// Where `packaging/` puts the configuration; it is read only where `--config` says so.
 const INSTALLED: &str = "/etc/pilotlight/pilotlight.toml";
+/// What people call it, in the folder that they are in; the same goes for it.
+const BESIDE: &str = "pilotlight.toml";
 
 /// With the loaders that are built in.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -278,21 +280,17 @@ fn is_closed_pipe(why: &anyhow::Error) -> bool {
     why.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// A configuration that lies where the package puts it is read only if it is named; whoever forgets
-/// that would look for the mistake elsewhere.
+/// A configuration that lies here, or where the package puts it, is read only if it is named; whoever
+/// forgets that would look for the mistake elsewhere.
 fn remind(config: Option<&Path>) {
-    if let Some(words) = forgotten(config, Path::new(INSTALLED)) {
+    if let Some(words) = forgotten(config, &[Path::new(BESIDE), Path::new(INSTALLED)]) {
         output::complain(&words);
     }
 }
 
-fn forgotten(config: Option<&Path>, installed: &Path) -> Option<String> {
-    (config.is_none() && installed.exists()).then(|| {
-        let installed = installed.display();
-        format!(
-            "this is the default configuration; --config {installed} reads the one that is there"
-        )
-    })
+fn forgotten(config: Option<&Path>, usual: &[&Path]) -> Option<String> {
+    let there = usual.iter().find(|p| config.is_none() && p.is_file())?.display();
+    Some(format!("this is the default configuration; --config {there} reads the one that is there"))
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
@@ -339,11 +337,15 @@ mod tests {
     #[test]
     fn an_installed_configuration_is_not_forgotten_in_silence() {
         let dir = tempfile::tempdir().unwrap();
-        let installed = dir.path().join("pilotlight.toml");
-        assert_eq!(forgotten(None, &installed), None);
-        std::fs::write(&installed, "").unwrap();
-        let said = forgotten(None, &installed).unwrap();
-        assert!(said.contains(&format!("--config {}", installed.display())), "{said}");
-        assert_eq!(forgotten(Some(&installed), &installed), None);
+        let (beside, installed) =
+            (dir.path().join("beside.toml"), dir.path().join("installed.toml"));
+        let usual = [&*beside, &*installed];
+        assert_eq!(forgotten(None, &usual), None);
+        for there in [&installed, &beside] {
+            std::fs::write(there, "").unwrap();
+            let said = forgotten(None, &usual).unwrap();
+            assert!(said.contains(&format!("--config {}", there.display())), "{said}");
+        }
+        assert_eq!(forgotten(Some(&installed), &usual), None);
     }
 }

@@ -614,6 +614,28 @@ fn a_server_that_has_nothing_or_is_none() {
 
     let at = door(vec![("/api/v1/leases", 200, "<html>".into())]);
     refused(&run(dir.path(), &format!("leases --server {at}")), 1, &["is no pilotlight"]);
+    // Plain HTTP where TLS is spoken to, TLS where plain HTTP is, and a name that is none.
+    let says = |words: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut asked, _) = listener.accept().unwrap();
+            let _ = asked.read(&mut [0; 4096]);
+            let _ = asked.write_all(words);
+        });
+        at
+    };
+    let at = says(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let out = run(dir.path(), &format!("leases --server https://{at}"));
+    refused(&out, 1, &[&at.to_string(), "speaks no TLS", "leave out https://"]);
+    // A fatal alert, "decode_error" (RFC 8446 section 6.2).
+    let at = says(&[21, 3, 3, 0, 2, 2, 50]);
+    let out = run(dir.path(), &format!("leases --server {at}"));
+    refused(&out, 1, &["speaks no HTTP", &format!("--server https://{at}")]);
+    // RFC 6761 section 6.4: no resolver knows it.
+    let out = run(dir.path(), "leases --server bogus.invalid");
+    refused(&out, 1, &["no host is called \"bogus.invalid\"", "ADDRESS:PORT"]);
+
     // A port that was just free, and that nobody listens on.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for command in [
@@ -631,6 +653,19 @@ fn a_server_that_has_nothing_or_is_none() {
         refused(&out, 1, &["no server answers at", "`pilotlight serve`", "--server"]);
         assert_eq!(text(&out.stderr).lines().count(), 1);
     }
+}
+
+#[test]
+fn a_configuration_beside_is_not_forgotten_in_silence() {
+    let dir = folder();
+    fs::rename(dir.path().join("good.toml"), dir.path().join("pilotlight.toml")).unwrap();
+    for command in ["check", "explain 02:00:00:00:00:01", "installers list", "cache list"] {
+        let said = text(&run(dir.path(), command).stderr);
+        let option = "--config pilotlight.toml reads the one that is there";
+        assert_eq!(said.matches(option).count(), 1, "{command}: {said}");
+    }
+    let out = run(dir.path(), "explain web1 --config pilotlight.toml");
+    assert!(out.status.success() && out.stderr.is_empty(), "{}", text(&out.stderr));
 }
 
 fn piped(args: &[&str], input: &[u8]) -> Output {

@@ -5,8 +5,8 @@
 //! 2. [`Door`] asks, and takes answers and refusals apart.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use crate::model::Mac;
 use crate::model::event::plain;
 use crate::model::mac::MacError;
+use crate::power;
 
 /// Where a server's admin door is unless its configuration says otherwise.
 pub(super) const HERE: &str = "127.0.0.1:8067";
@@ -183,6 +184,23 @@ impl Door {
         self.base.strip_prefix("http://").unwrap_or(&self.base)
     }
 
+    /// `NAME:PORT`
+    fn authority(&self) -> &str {
+        self.base.split_once("://").map_or(&self.base, |(_, rest)| rest)
+    }
+
+    fn host(&self) -> &str {
+        let authority = self.authority();
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Whether its name leads nowhere. The resolver is asked again: its error looks like any other.
+    fn is_nowhere(&self) -> bool {
+        let host = self.host();
+        host.parse::<IpAddr>().is_err() && (host, 0).to_socket_addrs().is_err()
+    }
+
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.ask(Method::GET, path, None)
     }
@@ -277,17 +295,32 @@ impl Door {
     fn silent(&self, why: ureq::Error) -> anyhow::Error {
         let at = self.name();
         // ureq does not name what it is made of as its source.
-        let distrust = match &why {
-            ureq::Error::Io(io) => crate::power::distrust(io),
-            _ => None,
+        let (distrust, no_tls) = match &why {
+            ureq::Error::Io(io) => (power::distrust(io), power::speaks_no_tls(io)),
+            ureq::Error::Rustls(tls) => (power::distrust(tls), power::speaks_no_tls(tls)),
+            _ => (None, false),
         };
-        let said = match distrust {
-            Some(why) => format!(
+        let said = match (distrust, &why) {
+            (Some(why), _) => format!(
                 "the certificate of {at} is not to be trusted ({why}): --ca FILE names the CA that \
                  made it; pilotlight's own is tls/ca.pem in the server's state-dir, and /ca.pem at \
                  its boot door (http://SERVER/ca.pem)"
             ),
-            None => format!(
+            (None, _) if no_tls => format!(
+                "what answers at {at} speaks no TLS: an admin door is HTTPS only beyond loopback. \
+                 On the server itself leave out https://; else name the address of [http] admin"
+            ),
+            (None, why) if self.base.starts_with("http:") && is_no_http(why) => format!(
+                "what answers at {at} speaks no HTTP: if it is an admin door with TLS, write \
+                 --server https://{}",
+                self.authority()
+            ),
+            (None, _) if self.is_nowhere() => format!(
+                "no host is called {:?}: write --server ADDRESS:PORT, or https://NAME:PORT, as the \
+                 server's [http] admin has it",
+                self.host()
+            ),
+            (None, _) => format!(
                 "no server answers at {at}: start one by `pilotlight serve`, or name the address \
                  of its [http] admin by --server"
             ),
@@ -313,6 +346,17 @@ impl Door {
             None => message,
         };
         Refused { name, text: format!("{} says: {text}", self.name()) }.into()
+    }
+}
+
+/// Whether somebody is there, and what he says is no HTTP: TLS sends an alert, or hangs up.
+fn is_no_http(why: &ureq::Error) -> bool {
+    match why {
+        ureq::Error::Protocol(_) => true,
+        ureq::Error::Io(io) => {
+            [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&io.kind())
+        }
+        _ => false,
     }
 }
 

@@ -215,14 +215,27 @@ pub async fn act(
     }
 }
 
-/// Why TLS did not trust the other side, if that is what is wrong. An `io::Error` hides what it is
-/// made of from `source`.
+/// Why TLS did not trust the other side, if that is what is wrong.
 pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match of_tls(error)? {
+        rustls::Error::InvalidCertificate(why) => Some(plain(&why.to_string(), 200)),
+        _ => None,
+    }
+}
+
+/// Whether what answered a TLS greeting speaks no TLS: plain HTTP, most likely.
+pub fn speaks_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let said = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+    of_tls(error) == Some(&said)
+}
+
+/// What TLS says is wrong. An `io::Error` hides what it is made of from `source`.
+fn of_tls<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
     let mut next = Some(error);
     for _ in 0..16 {
         let error = next?;
-        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-            return Some(plain(&why.to_string(), 200));
+        if let Some(why) = error.downcast_ref() {
+            return Some(why);
         }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = match inner {
