@@ -1,5 +1,8 @@
 //! The admin door over loopback with the real curl: what it tells, what it changes, whom it lets in.
 
+#[path = "common/left_out.rs"]
+mod left_out;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -22,6 +25,8 @@ use pilotlight::store::{self, Memory, Record, Store};
 use pilotlight::tls::Tls;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use left_out::left_out;
 
 /// A store that can be told to take nothing.
 #[derive(Default)]
@@ -1256,6 +1261,59 @@ fn samples(text: &str) -> (std::collections::BTreeMap<String, String>, Vec<Sampl
     (types, samples)
 }
 
+/// What Prometheus itself makes of the page: its parser for OpenMetrics, and its linter, which reads
+/// the older format, where a counter's family has the name of its samples.
+fn read_by_prometheus(
+    page: &str,
+    types: &std::collections::BTreeMap<String, String>,
+    samples: usize,
+) {
+    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/peers/promtool/usr/bin");
+    let mut places: Vec<PathBuf> =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
+    places.push(brought);
+    let Some(promtool) = places.into_iter().map(|p| p.join("promtool")).find(|p| p.is_file())
+    else {
+        return left_out("metrics_are_what_has_happened, by promtool", "no promtool");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str], input: &str| {
+        fs::write(dir.path().join("page"), input).unwrap();
+        let page = fs::File::open(dir.path().join("page")).unwrap();
+        let mut command = Command::new(&promtool);
+        let out = command.current_dir(dir.path()).args(args).stdin(page).output().unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+        assert!(out.status.success(), "{args:?}: {said}\n{input}");
+        said
+    };
+    // A scrape has the time; a file for its store must say it.
+    let timed = page.lines().map(|line| match line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line} 1700000000\n"),
+    });
+    let blocks = run(
+        &["tsdb", "create-blocks-from", "openmetrics", "page", "store"],
+        &timed.collect::<String>(),
+    );
+    // Of a block it tells name, times, duration, samples and more.
+    let read = blocks.lines().last().and_then(|l| l.split_whitespace().nth(4));
+    assert_eq!(read, Some(&*samples.to_string()), "{blocks}");
+    let older = page.lines().filter(|line| *line != "# EOF").map(|line| {
+        let mut words: Vec<String> = line.splitn(4, ' ').map(str::to_string).collect();
+        if let ["#", _, family, ..] = words.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            && types.get(family).is_some_and(|t| t == "counter")
+        {
+            words[2] += "_total";
+        }
+        words.join(" ") + "\n"
+    });
+    run(&["check", "metrics"], &older.collect::<String>());
+}
+
 #[test]
 fn metrics_are_what_has_happened() {
     const HOSTILE: &str = "evil\"} 1\n# EOF\n\\<script>";
@@ -1350,6 +1408,7 @@ fn metrics_are_what_has_happened() {
         "{said:?}"
     );
     assert!(samples.len() < 200, "{}", samples.len());
+    read_by_prometheus(&said.body, &types, samples.len());
 
     // The dashboard names no metric that is not there.
     let board: Value =
