@@ -180,6 +180,9 @@ fn subiquity_reads_the_user_data() {
     for path in goldens("ubuntu", ".vendor-data") {
         assert_eq!(yaml(&path, None).unwrap(), json!({}));
     }
+    for path in goldens("ubuntu", ".network-config") {
+        assert_eq!(yaml(&path, None).unwrap(), json!(null), "as if there were none");
+    }
 }
 
 /// Each action names only what came before it, and each mount and format is of something.
