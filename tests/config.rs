@@ -225,7 +225,12 @@ fn the_example_is_what_it_says() {
     assert_eq!(p.boot.args, "auto=true priority=critical url={{ answers.preseed }}");
     assert_eq!(p.console.as_deref(), Some("ttyS0,115200"));
     let template = Template::File(beside("preseed.cfg"));
-    let answer = Answer { name: "preseed".into(), template, crlf: false, carried: None };
+    let answer = Answer {
+        name: "preseed".into(),
+        template,
+        crlf: false,
+        carried: Some("/preseed.cfg".into()),
+    };
     assert_eq!(p.answers, [answer]);
     assert_eq!(serde_json::to_value(&p.vars).unwrap(), json!({"release": "bookworm"}));
     let secret = |name: &str| p.secrets[name].clone();

@@ -65,15 +65,15 @@ fn mirrors(entries: &[&Entry]) -> Vec<&'static Known> {
     catalog::all().mirrors.iter().filter(needed).collect()
 }
 
-/// One line for all the architectures of a release: they follow each other, the shortest name first.
+/// One line for all the architectures of a release: the shortest name comes before the others.
 fn listed(entries: &[&Entry]) -> String {
     let mut releases: Vec<(&Entry, Vec<&str>)> = Vec::new();
     for e in entries {
-        match releases.last_mut() {
-            Some((first, arches)) if e.name == format!("{}-{}", first.name, e.arch) => {
-                arches.push(e.arch);
-            }
-            _ => releases.push((e, vec![e.arch])),
+        let of =
+            |(first, _): &&mut (&Entry, Vec<&str>)| e.name == format!("{}-{}", first.name, e.arch);
+        match releases.iter_mut().find(of) {
+            Some((_, arches)) => arches.push(e.arch),
+            None => releases.push((e, vec![e.arch])),
         }
     }
     let mut table = table(&["name", "title", "architectures", "mirrors"], 4);
