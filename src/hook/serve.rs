@@ -101,7 +101,7 @@ pub fn start(
         .timeout(limits.timeout)
         .build()?;
     let counts = Arc::new(Counts::default());
-    let mut news = ledger.listen();
+    let mut news = ledger.turns();
     let hooks = Arc::new(Hooks {
         config,
         ledger,

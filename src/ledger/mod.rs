@@ -6,7 +6,8 @@
 //!    answers and reports back ([`boots`]); [`Ledger::booted`] is all that one script tells.
 //! 4. [`Ledger::refused`] counts and logs every silence and refusal by its name.
 //! 5. [`Ledger::step`] changes a machine's life: durable first ([`serve`]), then seen.
-//! 6. [`Ledger::listen`] tells whoever wants to know: entries, lives, alarms.
+//! 6. [`Ledger::listen`] tells whoever wants to know: entries, lives, alarms; [`Ledger::turns`]
+//!    leaves the entries out.
 //! 7. A boot that is over goes from its [`timeline`] onto the [`disk`]: [`Ledger::boots`].
 //!
 //! All of it is bounded: a network full of made-up MAC addresses pushes out the machine that was
@@ -65,6 +66,8 @@ const ALARM_AGAIN: SignedDuration = SignedDuration::from_secs(3600);
 const ABOUT_LIMIT: usize = 64;
 /// News that a listener may be behind; one that is further behind is told so, and looks anew.
 const NEWS: usize = 8192;
+/// The same for who hears of turns alone: several commits of as many lives as one holds.
+const TURNS: usize = 2048;
 
 /// What listeners are told.
 #[derive(Clone, Debug)]
@@ -210,6 +213,8 @@ pub struct Ledger {
     shelf: Arc<disk::Shelf>,
     lives: serve::Writer,
     news: broadcast::Sender<News>,
+    /// The same without entries.
+    turns: broadcast::Sender<News>,
     tally: Arc<tally::Tally>,
 }
 
@@ -230,7 +235,7 @@ impl Ledger {
     /// # Errors
     /// Where the store cannot be read.
     pub fn open(store: Arc<dyn Store>) -> Result<Ledger, store::Error> {
-        let news = broadcast::Sender::new(NEWS);
+        let (news, turns) = (broadcast::Sender::new(NEWS), broadcast::Sender::new(TURNS));
         let (jobs, queue) = disk::queue();
         let took = disk::took(&*store)?;
         let kept = jobs.clone();
@@ -238,15 +243,14 @@ impl Ledger {
         let (told, shown) = (state.clone(), news.clone());
         let changed = move |change: &Turn<'_>| turned(&told, &shown, change);
         let tally = Arc::new(tally::Tally::default());
-        let (counted, heard) = (tally.clone(), news.clone());
+        let (counted, heard) = (tally.clone(), [turns.clone(), news.clone()]);
         let said = move |news: News| {
             counted.told(&news);
             if let News::Life { mac, before, after } = &news {
                 let (before, after) = (before.clone(), after.clone());
                 kept.push(disk::Job::Life { mac: *mac, before, after });
             }
-            // Nobody need listen.
-            let _ = heard.send(news);
+            heard.iter().for_each(|to| tell(to, || news.clone()));
         };
         let (lives, unread) = serve::Writer::open(store.clone(), changed, said, disk::now())?;
         let boots = boots::Boots::of(lives.lives().values().map(|life| &**life));
@@ -259,7 +263,7 @@ impl Ledger {
         shelf.keep(config::Life::default().boots);
         let (weak, shared) = (Arc::downgrade(&state), shelf.clone());
         disk::Clerk { state: weak, lives: lives.shared(), shelf: shared, store }.start(queue)?;
-        let ledger = Ledger { state, shelf, lives, news, tally };
+        let ledger = Ledger { state, shelf, lives, news, turns, tally };
         for mac in unread {
             let text = format!(
                 "the stored state of {mac} cannot be read: it is held until `pilotlight machine \
@@ -382,6 +386,12 @@ impl Ledger {
         self.news.subscribe()
     }
 
+    /// The same without entries of timelines, for who listens all the time: to be woken for each
+    /// would cost as much as the script or the lease that it tells of.
+    pub fn turns(&self) -> broadcast::Receiver<News> {
+        self.turns.subscribe()
+    }
+
     /// Changes a machine's life; when it returns, that is on the disk. `attempts` is how many it
     /// has before it is held.
     ///
@@ -426,17 +436,10 @@ impl Ledger {
 
     fn told_of(&self, mac: Mac, events: &[Event], now: Timestamp) {
         for event in events {
-            self.tell(|| News::Entry {
+            tell(&self.news, || News::Entry {
                 mac,
                 entry: Arc::new(Entry { at: now, event: event.clone() }),
             });
-        }
-    }
-
-    fn tell(&self, news: impl FnOnce() -> News) {
-        // Nobody need listen, and then it costs nothing.
-        if self.news.receiver_count() > 0 {
-            let _ = self.news.send(news());
         }
     }
 
@@ -582,7 +585,9 @@ impl Ledger {
         }
         alarm.told = now;
         let told = Arc::new(alarm.clone());
-        self.tell(|| News::Alarm(told.clone()));
+        for to in [&self.turns, &self.news] {
+            tell(to, || News::Alarm(told.clone()));
+        }
         // The log may be a pipe that nobody reads just now.
         drop(state);
         tracing::warn!(target: "pilotlight", alarm = name, "{}", told.text);
@@ -623,6 +628,11 @@ impl Ledger {
 
     pub fn brief(&self, mac: Mac) -> Option<Brief> {
         self.state().machines.get(&mac).map(Known::brief)
+    }
+
+    /// How far a machine's newest boot has come.
+    pub fn stage(&self, mac: Mac) -> Option<Stage> {
+        self.state().machines.get(&mac)?.course.stage
     }
 
     /// The newest entry of a machine's timeline.
@@ -737,6 +747,13 @@ fn of_http(facts: Facts, old: &Facts) -> Facts {
         uuid: facts.uuid.or_else(|| old.uuid.clone()),
         ip: facts.ip.or(old.ip),
         ..facts
+    }
+}
+
+fn tell(to: &broadcast::Sender<News>, news: impl FnOnce() -> News) {
+    // Nobody need listen, and then it costs nothing.
+    if to.receiver_count() > 0 {
+        let _ = to.send(news());
     }
 }
 
