@@ -49,8 +49,13 @@ impl Digest {
             Digest::Sha256(bytes) => bytes,
             Digest::Sha512(bytes) => bytes,
         };
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        bytes.iter().flat_map(|b| hex(*b)).map(char::from).collect()
     }
+}
+
+/// Two digits.
+pub fn hex(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)])
 }
 
 fn bytes<const N: usize>(hex: &str) -> Result<[u8; N], NoDigest> {

@@ -1,5 +1,7 @@
 //! What happens to a machine while it boots: one entry of its timeline.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 /// The stages of a boot in the order in which a machine goes through them.
@@ -156,15 +158,20 @@ impl Transfer {
 
 /// Nearly every text is plain ASCII and short, and nothing is to be done about it.
 fn fits(text: &str, limit: usize) -> bool {
-    text.len() <= limit && text.bytes().all(|b| matches!(b, b' '..=b'~'))
+    text.len() <= limit && text.bytes().fold(true, |all, b| all & matches!(b, b' '..=b'~'))
 }
 
 /// A text from the network made fit for a log, a terminal and a page: control characters (line
 /// breaks, ANSI escapes) and all that is not printable become `?`, and it ends at `limit`
 /// characters.
 pub fn plain(text: &str, limit: usize) -> String {
+    plainly(text, limit).into_owned()
+}
+
+/// The same, copied only where something is to be done about it.
+pub fn plainly(text: &str, limit: usize) -> Cow<'_, str> {
     if fits(text, limit) {
-        return text.to_string();
+        return text.into();
     }
     let mut out: String = text
         .chars()
@@ -174,7 +181,7 @@ pub fn plain(text: &str, limit: usize) -> String {
     if text.chars().nth(limit).is_some() {
         out.push('…');
     }
-    out
+    out.into()
 }
 
 /// A reason to stay silent, to refuse or to fall back. `name` is the key it is counted under, and

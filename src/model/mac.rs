@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::digest::hex;
+
 /// An Ethernet address (RFC 2131 `chaddr` with `htype` 1 and `hlen` 6).
 ///
 /// Shown in the way of the Linux tools (`52:54:00:12:34:56`); read in that way, with hyphens as
@@ -13,7 +15,16 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// The form iPXE gives for `${net0/mac:hexhyp}`: `52-54-00-12-34-56`.
     pub fn hexhyp(&self) -> String {
-        self.to_string().replace(':', "-")
+        String::from_utf8_lossy(&self.digits(b'-')).into_owned()
+    }
+
+    /// Written by the thousand a second, by the formatter's machinery at the price of all the rest.
+    fn digits(&self, between: u8) -> [u8; 17] {
+        let mut text = [between; 17];
+        for (pair, byte) in text.chunks_mut(3).zip(self.0) {
+            pair[..2].copy_from_slice(&hex(byte));
+        }
+        text
     }
 
     /// The interface identifier of RFC 4291 appendix A that a link-local address made from this
@@ -26,8 +37,7 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let m = self.0;
-        write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5])
+        f.write_str(&String::from_utf8_lossy(&self.digits(b':')))
     }
 }
 
@@ -57,17 +67,16 @@ impl FromStr for Mac {
         if text.len() > 17 {
             return Err(wrong());
         }
-        let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
-        let separators = text.len() - digits.len();
-        if digits.len() != 12
-            || !matches!(separators, 0 | 2 | 5)
-            || !digits.bytes().all(|b| b.is_ascii_hexdigit())
-        {
-            return Err(wrong());
-        }
         let mut mac = [0; 6];
-        for (i, byte) in mac.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+        let mut count = 0;
+        for byte in text.bytes().filter(|b| !matches!(b, b':' | b'-' | b'.')) {
+            let digit = char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            let place = mac.get_mut(count / 2).ok_or_else(wrong)?;
+            *place = *place << 4 | digit.ok_or_else(wrong)?;
+            count += 1;
+        }
+        if count != 12 || !matches!(text.len() - count, 0 | 2 | 5) {
+            return Err(wrong());
         }
         Ok(Mac(mac))
     }

@@ -66,13 +66,18 @@ impl From<Source> for Initrd {
     }
 }
 
+/// Arguments that were written on several lines to keep these short.
+pub fn unbroken(args: &str) -> String {
+    args.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl Boot {
     /// A Linux kernel with its initrds and arguments.
     pub fn linux(kernel: Source, initrds: Vec<Source>, args: &str) -> Boot {
         Boot {
             start: Start::Kernel(kernel),
             initrds: initrds.into_iter().map(Initrd::from).collect(),
-            args: args.into(),
+            args: unbroken(args),
             initrd_args: true,
         }
     }
