@@ -8,6 +8,7 @@
 //! fills an answer (a script's proof, `check`, `explain`) has `(secret NAME)` in their place, and so
 //! has every error.
 
+use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,7 +22,7 @@ use tera::{Context, ErrorKind, ReportError, Tera};
 use super::decide::offered;
 use super::disk;
 use super::script::{self, Fetch, For};
-use super::value::{IpxeValue, ipxe_value, ipxe_word};
+use super::value::{IpxeValue, ipxe_value};
 use crate::config::report::ERROR_LIMIT;
 use crate::config::{self, Config, Mirror, settings};
 use crate::model::profile::{Answer, Boot, Initrd, Source, Start, Template};
@@ -46,22 +47,20 @@ pub struct Urls {
 }
 
 impl Urls {
-    fn is_secure(&self) -> bool {
-        self.base.starts_with("https:")
-    }
-
-    fn boot(&self, rest: &str) -> String {
-        format!("{}/b/{}/{rest}", self.base, self.token)
+    fn boot(&self, rest: &[&str]) -> String {
+        [&[self.base.as_str(), "/b/", &self.token], rest].concat().concat()
     }
 
     /// A file of ours under the token, so that its fetch is on the right machine's timeline.
     pub fn file(&self, folder: &str, path: &str) -> String {
-        self.boot(&format!("files/{}/{}", encode(folder), encode(path.trim_start_matches('/'))))
+        let path = path.trim_start_matches('/');
+        self.boot(&["/files/", &encode(folder), "/", &encode(path)])
     }
 
     /// The same for a file of a public mirror.
     pub fn mirrored(&self, mirror: &str, path: &str) -> String {
-        self.boot(&format!("mirror/{}/{}", encode(mirror), encode(path.trim_start_matches('/'))))
+        let path = path.trim_start_matches('/');
+        self.boot(&["/mirror/", &encode(mirror), "/", &encode(path)])
     }
 
     /// Where a whole public mirror is, for installers; without a slash behind it.
@@ -71,19 +70,12 @@ impl Urls {
 
     /// An answer as iPXE fetches it.
     pub fn answer(&self, name: &str) -> String {
-        self.boot(&format!("answer/{}", encode(name)))
+        self.boot(&["/answer/", &encode(name)])
     }
 
-    /// The folder in which a profile's system finds its answers, with its slash: what cloud-init calls
-    /// a seed.
-    pub fn seed(&self, of: &Profile) -> String {
-        let base = if of.plain_answers { &self.http } else { &self.base };
-        format!("{base}/b/{}/answer/", self.token)
-    }
-
-    /// An answer as a profile's system fetches it.
-    pub fn answer_of(&self, of: &Profile, name: &str) -> String {
-        format!("{}{}", self.seed(of), encode(name))
+    /// The folder that the answers are in, with its slash: what cloud-init calls a seed.
+    pub fn seed(&self) -> String {
+        self.boot(&["/answer/"])
     }
 
     /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too. So it has a
@@ -135,7 +127,7 @@ impl Urls {
 }
 
 /// All but what RFC 3986 calls unreserved, and `/`, which separates.
-fn encode(path: &str) -> String {
+fn encode(path: &str) -> Cow<'_, str> {
     const LIVE: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'.')
@@ -143,7 +135,7 @@ fn encode(path: &str) -> String {
         .remove(b'~')
         .remove(b'/')
         .remove(b'+');
-    percent_encoding::utf8_percent_encode(path, &LIVE).to_string()
+    percent_encoding::utf8_percent_encode(path, &LIVE).into()
 }
 
 /// What is wrong with a template, and where. `line` and `column` count from 1; 0 is unknown.
@@ -235,8 +227,8 @@ fn sentence(error: &tera::Error) -> String {
 /// What a template sees of the machine. What it did not tell is not there.
 #[derive(serde::Serialize)]
 struct About<'a> {
-    name: String,
-    hostname: String,
+    name: Cow<'a, str>,
+    hostname: Cow<'a, str>,
     mac: Mac,
     hexhyp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -446,16 +438,48 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// What [`Scene::value`] has, of the texts that arguments name most; `None` for all else.
+    fn text(&self, of: &str, field: &str) -> Option<Cow<'a, str>> {
+        let Scene { machine, profile, facts, urls, .. } = self;
+        Some(match (of, field) {
+            ("seed", "") => urls.seed().into(),
+            ("report", "") => urls.report().into(),
+            ("answers", _) => {
+                profile.answers.iter().find(|a| a.name == field)?;
+                urls.answer(field).into()
+            }
+            ("tree", "url") => urls.plain(profile.release.as_ref()?.tree.as_ref()?).into(),
+            ("vars", _) => {
+                let own = machine.and_then(|m| m.vars.get(field));
+                own.or_else(|| profile.vars.get(field))?.as_str()?.into()
+            }
+            ("machine", "name") => self.name(),
+            ("machine", "hostname") => self.hostname(),
+            ("machine", "mac") => facts.mac.to_string().into(),
+            ("machine", "hexhyp") => facts.mac.hexhyp().into(),
+            ("machine", "ip") => facts.ip?.to_string().into(),
+            ("machine", "uuid") => facts.uuid.as_deref()?.into(),
+            ("machine", "serial") => facts.serial.as_deref()?.into(),
+            _ => return None,
+        })
+    }
+
+    fn name(&self) -> Cow<'a, str> {
+        self.machine.map_or_else(|| self.facts.mac.hexhyp().into(), |m| m.name.as_str().into())
+    }
+
+    fn hostname(&self) -> Cow<'a, str> {
+        let own = self.machine.and_then(|m| m.hostname.as_deref());
+        own.map_or_else(|| self.name(), Cow::from)
+    }
+
     fn about(&self) -> About<'_> {
-        let (facts, hexhyp) = (self.facts, self.facts.mac.hexhyp());
-        let name = self.machine.map_or_else(|| hexhyp.clone(), |m| m.name.clone());
-        let hostname =
-            self.machine.and_then(|m| m.hostname.clone()).unwrap_or_else(|| name.clone());
+        let facts = self.facts;
         About {
-            name,
-            hostname,
+            name: self.name(),
+            hostname: self.hostname(),
             mac: facts.mac,
-            hexhyp,
+            hexhyp: facts.mac.hexhyp(),
             ip: facts.ip,
             uuid: facts.uuid.as_deref(),
             serial: facts.serial.as_deref(),
@@ -558,33 +582,30 @@ fn names_secrets(template: &str) -> bool {
 }
 
 /// The kernel's arguments on one line: as declared, then the console, then `initrd=` for a UEFI
-/// kernel, unless the boot names its initrds itself.
+/// kernel, unless the boot names its initrds itself; `names` are those of its initrds.
 ///
 /// # Errors
 /// With the place where the profile is declared; also for a result that would mean something to
 /// iPXE.
-pub fn args(scene: &Scene, profile: &Profile, boot: &Boot) -> Result<IpxeValue, RenderError> {
-    // Line breaks that the user wrote to keep the line short are his own; those that come out of a
-    // value are refused below.
-    let template = boot.args.split_whitespace().collect::<Vec<_>>().join(" ");
+fn args(
+    scene: &Scene,
+    profile: &Profile,
+    boot: &Boot,
+    names: &[String],
+) -> Result<IpxeValue, RenderError> {
     let wrong =
         |e: tera::Error| RenderError::at(profile, "args", format!("args: {}", sentence(&e)));
-    let mut args = fill(&template, scene, None).map_err(wrong)?;
+    let mut args = fill(&boot.args, scene, None).map_err(wrong)?;
     if let Some(console) = &profile.console
         && !args.contains(&format!("console={console}"))
     {
         // The last one named is where init talks.
         args.push_str(&format!(" console=tty0 console={console}"));
     }
-    if boot.initrd_args && !args.split_whitespace().any(|a| a.starts_with("initrd=")) {
-        // Under its own name a file comes as it is; by this one iPXE gives all of them one after the
-        // other, with the headers that make files of an archive of what is carried.
-        let all = match profile.answers.iter().any(|a| scene.carried(a).is_some()) {
-            true => vec!["initrd.magic".to_string()],
-            false => names(&boot.initrds),
-        };
-        for name in all {
-            args.push_str(&format!(" initrd={name}"));
+    if boot.initrd_args && !args.split(' ').any(|a| a.starts_with("initrd=")) {
+        for name in names {
+            args.push_str(" initrd=");
+            args.push_str(name);
         }
     }
     ipxe_value(&args).map_err(|live| {
@@ -614,12 +635,11 @@ pub fn machine_script(
         Start::Kernel(kernel) => kernel,
         Start::Script(lines) => return commands(who, scene, profile, lines),
     };
-    let args = args(scene, profile, boot)?;
-    let mut initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names(&boot.initrds))
-        .map(|(initrd, name)| {
-            let file = (!boot.initrd_args).then(|| name.clone());
-            Fetch { url: urls.source(&initrd.source), name, file }
-        })
+    let names = names(&boot.initrds);
+    let args = args(scene, profile, boot, &names)?;
+    let is_file = !boot.initrd_args;
+    let initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names)
+        .map(|(initrd, name)| Fetch { url: urls.source(&initrd.source), name, is_file })
         .collect();
     initrds.extend(profile.answers.iter().filter_map(|answer| {
         let file = Some(scene.carried(answer)?.to_string());
@@ -747,7 +767,7 @@ fn faults(
     let mut wrong: Vec<RenderError> =
         answers.filter_map(|(of, template)| answer(&scene, of, template).err()).collect();
     if let Some(boot) = Some(profile.boot(facts.is_uefi())).filter(|b| b.kernel().is_some()) {
-        wrong.extend(args(&scene, profile, boot).err());
+        wrong.extend(args(&scene, profile, boot, &names(&boot.initrds)).err());
     }
     if wrong.is_empty() {
         let name = machine.map_or("sample", |m| &m.name);
@@ -786,31 +806,34 @@ fn sample_urls(config: &Config) -> Urls {
     }
 }
 
+/// The longest name of an initrd, in bytes, as for a file on Linux.
+const NAME: usize = 255;
+
 /// The names of the initrds for iPXE and for `initrd=`: the file's own, as every guide has it,
 /// unless two are alike or it is no plain word.
 fn names(initrds: &[Initrd]) -> Vec<String> {
-    let own = |initrd: &Initrd| {
+    fn own(initrd: &Initrd) -> &str {
         if let Some(name) = &initrd.name {
-            return name.clone();
+            return name;
         }
         let path = match &initrd.source {
             Source::Answer(name) => name.as_str(),
             Source::Ours { path, .. } | Source::Mirror { path, .. } => path.as_str(),
             Source::Url(url) => url.split(['?', '#']).next().unwrap_or(""),
         };
-        path.rsplit('/').next().unwrap_or("").to_string()
-    };
-    let all: Vec<String> = initrds.iter().map(own).collect();
+        path.rsplit('/').next().unwrap_or("")
+    }
+    let all: Vec<&str> = initrds.iter().map(own).collect();
+    // Nothing of this means anything to iPXE.
     let plain = |n: &str| {
-        !n.is_empty()
-            && ipxe_word(n).is_ok()
+        (1..=NAME).contains(&n.len())
             && n.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+~-".contains(&b))
             && !n.starts_with('-')
     };
-    let fits = |n: &String| plain(n) && all.iter().filter(|o| *o == n).count() == 1;
+    let fits = |n: &&str| plain(n) && all.iter().filter(|o| *o == n).count() == 1;
     all.iter()
         .enumerate()
-        .map(|(i, n)| if fits(n) { n.clone() } else { format!("initrd{i}") })
+        .map(|(i, n)| if fits(n) { n.to_string() } else { format!("initrd{i}") })
         .collect()
 }
 
@@ -825,6 +848,9 @@ fn fill(
         scene.seen(&NAMES, secrets, into)?;
         return out.text();
     };
+    if let Some(text) = parsed.plain.as_deref().and_then(|parts| put_together(parts, scene)) {
+        return Ok(text);
+    }
     let filled = scene.seen(&parsed.names, secrets, |context| parsed.fill(context));
     // The sentence about a name that is not there has all that are.
     filled.or_else(|_| scene.seen(&NAMES, secrets, |context| parsed.fill(context)))
@@ -834,6 +860,60 @@ fn fill(
 struct Parsed {
     tera: Tera,
     names: Vec<&'static str>,
+    /// Its parts, where it does nothing but name values.
+    plain: Option<Vec<Part>>,
+}
+
+/// A part of a template that tera is not needed for.
+enum Part {
+    Text(String),
+    /// `{{ OF }}`, `{{ OF.FIELD }}` or `{{ OF['FIELD'] }}`.
+    Value(String, String),
+}
+
+/// The parts of a template that nothing but names of values stand in, as in most arguments: a hall of
+/// machines that is switched on has thousands of them filled.
+fn plain_parts(template: &str) -> Option<Vec<Part>> {
+    if template.contains("{%") || template.contains("{#") {
+        return None;
+    }
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some((text, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}")?;
+        let (of, field) = plain_name(name.trim())?;
+        parts.extend([Part::Text(text.into()), Part::Value(of.into(), field.into())]);
+        rest = after;
+    }
+    parts.push(Part::Text(rest.into()));
+    Some(parts)
+}
+
+fn plain_name(name: &str) -> Option<(&str, &str)> {
+    let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let (of, field) = match (name.split_once('.'), name.split_once('[')) {
+        (Some((of, field)), _) if is_word(field) => (of, field),
+        (_, Some((of, field))) => {
+            let within = |mark| field.strip_prefix(mark)?.strip_suffix(']')?.strip_suffix(mark);
+            let field: &str = within('\'').or_else(|| within('"'))?;
+            (of, field)
+        }
+        _ => (name, ""),
+    };
+    let is_plain = is_word(of) && !field.contains(['\'', '"', '\\', '`']);
+    is_plain.then_some((of, field))
+}
+
+/// `None`: tera knows better, or tells what is wrong.
+fn put_together(parts: &[Part], scene: &Scene) -> Option<String> {
+    let mut out = String::with_capacity(512);
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Value(of, field) => out.push_str(&scene.text(of, field)?),
+        }
+    }
+    (out.len() <= OUTPUT).then_some(out)
 }
 
 impl Parsed {
@@ -863,7 +943,7 @@ fn parsed(template: &str) -> Option<Arc<Parsed>> {
     }
     let mut tera = Tera::new();
     tera.add_raw_template(PARSED, template).ok()?;
-    let parsed = Arc::new(Parsed { tera, names: names_in(template) });
+    let parsed = Arc::new(Parsed { tera, names: names_in(template), plain: plain_parts(template) });
     let mut all = all();
     if all.len() >= KEPT {
         all.clear();
@@ -899,6 +979,7 @@ impl Write for Bounded {
 pub(super) mod tests {
     use super::*;
     use crate::model::Match;
+    use crate::model::profile::unbroken;
 
     pub fn profile(name: &str) -> Profile {
         Profile {
@@ -930,6 +1011,10 @@ pub(super) mod tests {
             plain_answers: false,
             at: "pilotlight.toml:12".into(),
         }
+    }
+
+    fn filled(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> {
+        args(scene, profile, &profile.boot, &names(&profile.boot.initrds))
     }
 
     pub fn machine(name: &str, mac: &str, profile: Option<&str>) -> Machine {
@@ -968,18 +1053,60 @@ pub(super) mod tests {
         let mut p = profile("web");
         let url = format!("http://192.0.2.1/b/{}/answer/preseed", "0".repeat(32));
         assert_eq!(
-            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
+            filled(&scene(&p), &p).unwrap().as_str(),
             format!(
                 "auto url={url} hostname=web1 rack=r7 console=tty0 console=ttyS0,115200 \
                  initrd=initrd.gz"
             )
         );
-        p.boot.args = "initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}".into();
+        p.boot.args =
+            unbroken("initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}");
         let seed = format!("http://192.0.2.1/b/{}/answer/", "0".repeat(32));
         assert_eq!(
-            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
+            filled(&scene(&p), &p).unwrap().as_str(),
             format!("initrd=mine.img console=ttyS0,115200 ds=nocloud;s={seed}")
         );
+    }
+
+    #[test]
+    fn what_is_put_together_is_as_tera_has_it() {
+        let mut p = profile("web");
+        p.vars.insert("a-b.c".into(), "{{ x }}".into());
+        p.vars.insert("number".into(), 7.into());
+        let bare = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
+        let (config, urls, own) =
+            (mirrored(), sample_urls(), machine("w1", "52:54:00:12:34:56", None));
+        let told = Facts { uuid: Some("u".into()), serial: Some("s #".into()), ..sample(None) };
+        let mut put = 0;
+        for (machine, facts) in [(None, &bare), (None, &told), (Some(&own), &told)] {
+            let scene = Scene::new(&config, machine, &p, facts, &urls);
+            for text in [
+                "",
+                " no tag }} { \n",
+                "{{ seed }}{{seed}} a={{ report }}\n",
+                "{{ answers.preseed }} {{ answers['preseed'] }} {{ answers[\"preseed\"] }}",
+                "{{ vars.rack }}{{ vars['a-b.c'] }}",
+                "{{ machine.name }} {{ machine.hostname }} {{ machine.mac }} {{ machine.hexhyp }}",
+                "{{ machine.ip }} {{ machine.uuid }} {{ machine.serial }}",
+                "{{ vars.number }}",
+                "{{ vars.a-b.c }}",
+                "{{ machine.name | upper }} {{- seed -}} {% if seed %}y{% endif %}{# no #}",
+                "{{ profile.title }} {{ server.host }} {{ 'seed' }} {{ 1 + 1 }}",
+                "{{ answers.none }}",
+                "{{ machine.ip",
+            ] {
+                let Some(parsed) = parsed(text) else { continue };
+                let by_tera = scene.seen(&NAMES, None, |context| parsed.fill(context)).ok();
+                let by_parts =
+                    parsed.plain.as_deref().and_then(|parts| put_together(parts, &scene));
+                put += usize::from(by_parts.is_some());
+                assert!(
+                    by_parts.is_none() || by_parts == by_tera,
+                    "{text}: {by_parts:?} {by_tera:?}"
+                );
+            }
+        }
+        assert_eq!(put, 3 * 6 + 2, "all that is plain, where its values are known");
     }
 
     #[test]
@@ -990,7 +1117,7 @@ pub(super) mod tests {
             p.boot.initrds.clear();
             p.vars.insert("own".into(), bad.into());
             p.boot.args = "quiet x={{ vars.user }} {{ vars.own }}".into();
-            let e = args(&scene(&p), &p, &p.boot).unwrap_err();
+            let e = filled(&scene(&p), &p).unwrap_err();
             assert!(e.to_string().starts_with("pilotlight.toml:12: profile web: args"), "{e}");
             assert!(!e.to_string().contains('\n'), "{e}");
         }
@@ -1079,10 +1206,7 @@ pub(super) mod tests {
         for seen in ["{{ secrets.root }}", "{{ __tera_context }}"] {
             let mut p = p.clone();
             p.boot.args = seen.into();
-            assert!(
-                args(&scene, &p, &p.boot).map_or(true, |a| !a.as_str().contains("hunter2")),
-                "{seen}"
-            );
+            assert!(filled(&scene, &p).map_or(true, |a| !a.as_str().contains("hunter2")), "{seen}");
         }
         // A profile without them, and one whose file is not there.
         assert!(whole_answer(&self::scene(&profile("web")), &of, text).is_err());

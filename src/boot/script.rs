@@ -9,7 +9,7 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 use super::decide::{Because, LOCAL, offered};
-use super::value::{IpxeValue, Live, ipxe_value, ipxe_word, shown};
+use super::value::{IpxeValue, Live, ipxe_line, ipxe_value, ipxe_word, shown};
 use crate::config::Config;
 use crate::model::firmware::{self, Transport};
 use crate::model::{Mac, Profile};
@@ -97,12 +97,12 @@ pub struct For<'a> {
 
 impl For<'_> {
     fn here(&self) -> String {
-        format!("{}/boot/{}.ipxe", shown(self.base), self.mac.hexhyp())
+        [shown(self.base).as_str(), "/boot/", &self.mac.hexhyp(), ".ipxe"].concat()
     }
 
     fn again(&self) -> String {
         let choose = self.choose.map(|c| format!("choose={}&", url_word(c))).unwrap_or_default();
-        format!("{}?{choose}{FACTS}&ip=${{netX/ip}}", self.here())
+        [&self.here(), "?", &choose, FACTS, "&ip=${netX/ip}"].concat()
     }
 }
 
@@ -129,18 +129,14 @@ pub fn machine(
     initrds: &[Fetch],
 ) -> Result<String, Live> {
     let url = ipxe_word(kernel)?;
-    let command = ipxe_value(&format!("kernel {url} {args}"))?;
+    let command = ipxe_line("kernel", &[&url, args])?;
     let mut files = vec![File { what: "kernel", url, command }];
     for initrd in initrds {
         let url = ipxe_word(&initrd.url)?;
         let name = ipxe_word(&initrd.name)?;
-        // Of its own accord iPXE makes no folders on the way.
-        let file = initrd.file.as_ref().map(|file| match file.rfind('/') {
-            Some(1..) => format!(" {file} mkdir=-1"),
-            _ => format!(" {file}"),
-        });
-        let file = file.unwrap_or_default();
-        let command = ipxe_value(&format!("initrd --name {name} {url}{file}"))?;
+        let file = initrd.is_file.then_some(&name);
+        let words: Vec<_> = [&name, &url].into_iter().chain(file).collect();
+        let command = ipxe_line("initrd --name", &words)?;
         files.push(File { what: "initrd", url, command });
     }
     let values = Values {

@@ -8,7 +8,7 @@
 use std::fmt;
 
 /// A text that means nothing to iPXE but itself. There is no other way to make one than
-/// [`ipxe_value`] and [`ipxe_word`].
+/// [`ipxe_value`] and [`ipxe_word`], and to put them together by [`ipxe_line`].
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct IpxeValue(String);
 
@@ -57,7 +57,7 @@ pub fn ipxe_value(text: &str) -> Result<IpxeValue, Live> {
         return Err(Live::TooLong);
     }
     // Nearly all of them, and scripts are made by the thousand.
-    if text.bytes().all(is_dull) {
+    if all(text, is_dull) {
         return Ok(IpxeValue(text.trim().to_string()));
     }
     if text.contains(['\n', '\r', '\u{2028}', '\u{2029}', '\u{85}']) {
@@ -90,15 +90,36 @@ pub fn ipxe_value(text: &str) -> Result<IpxeValue, Live> {
 
 /// The same for one word: a URL, a file's name.
 pub fn ipxe_word(text: &str) -> Result<IpxeValue, Live> {
+    if text.len() <= LIMIT && all(text, |b| b != b' ' && is_dull(b)) {
+        return Ok(IpxeValue(text.to_string()));
+    }
     if text.contains(char::is_whitespace) && !text.contains(['\n', '\r']) {
         return Err(Live::Space);
     }
     ipxe_value(text)
 }
 
+/// A word of our own and values behind it: what separates, ends or continues a line is a whole token,
+/// or within one, and so all of them mean as little as each.
+pub fn ipxe_line(word: &'static str, values: &[&IpxeValue]) -> Result<IpxeValue, Live> {
+    let mut line = String::with_capacity(values.iter().map(|v| v.0.len() + 1).sum::<usize>() + 16);
+    line.push_str(word);
+    for value in values.iter().filter(|v| !v.0.is_empty()) {
+        line.push(' ');
+        line.push_str(&value.0);
+    }
+    if line.len() > LIMIT { Err(Live::TooLong) } else { Ok(IpxeValue(line)) }
+}
+
+/// Looks at each byte, whatever is found: that way it looks at sixteen of them at once.
+fn all(text: &str, is: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & is(byte))
+}
+
 /// Printable ASCII with no meaning to iPXE, whatever stands beside it.
 fn is_dull(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'|' | b'&' | b'$' | b'#' | b';' | b'\\')
+    let live = [b'|', b'&', b'$', b'#', b';', b'\\'];
+    live.iter().fold(matches!(byte, b' '..=b'~'), |dull, live| dull & (byte != *live))
 }
 
 /// Characters of a text that is shown.
@@ -107,7 +128,7 @@ const SHOWN: usize = 300;
 /// Any text made fit to be shown on a machine's screen: what is live is taken out of it. For
 /// sentences about a fault, which must not be lost because they quote what is wrong.
 pub fn shown(text: &str) -> IpxeValue {
-    if text.len() <= SHOWN && text.bytes().all(|b| b != b' ' && is_dull(b)) {
+    if text.len() <= SHOWN && all(text, |b| b != b' ' && is_dull(b)) {
         return IpxeValue(text.to_string());
     }
     let text: String = text
@@ -182,7 +203,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_passes_is_one_line_of_one_command(text in "[ a|&;#$\\{\\}\\\\\n\t\r]{0,24}") {
-            for value in [ipxe_value(&text).ok(), Some(shown(&text))].into_iter().flatten() {
+            let two = ipxe_value(&text).and_then(|v| ipxe_line("x", &[&v, &v])).ok();
+            for value in [ipxe_value(&text).ok(), Some(shown(&text)), two].into_iter().flatten() {
                 let line = format!("echo x {value}");
                 prop_assert_eq!(commands(&line), 1);
                 let joins = line.contains(['\n', '\r']) || line.ends_with('\\');

@@ -33,7 +33,7 @@ use super::{
     Config, Dhcp, Http, Ipxe, LOCAL_DISK, Menu, Mirror, Mode, OwnCertificate, Places, Subnet, Tftp,
     Tls,
 };
-use crate::model::profile::{Answer, Boot, Initrd, Source, Start, Template};
+use crate::model::profile::{Answer, Boot, Initrd, Source, Start, Template, unbroken};
 use crate::model::{Firmware, MacPattern, Machine, Match, Profile};
 
 /// Bytes of one file.
@@ -863,7 +863,7 @@ fn profile(
     }
     // What the user appends comes last: of two arguments that say the same, the last one counts.
     for boot in std::iter::once(&mut boot).chain(&mut uefi) {
-        boot.args = format!("{} {}", boot.args, args.map_or("", |v| v.value)).trim().to_string();
+        boot.args = unbroken(&format!("{} {}", boot.args, args.map_or("", |v| v.value)));
     }
     let (mut release, mut memory, mut of_kind) = (None, None, None);
     let entry_title = match install.as_ref().map(|i| &i.value) {

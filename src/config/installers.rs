@@ -16,7 +16,9 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::Root;
-use crate::model::profile::{Answer, Boot, Initrd, Kind, Release, Source, Start, Template};
+use crate::model::profile::{
+    Answer, Boot, Initrd, Kind, Release, Source, Start, Template, unbroken,
+};
 
 include!(concat!(env!("OUT_DIR"), "/installers.rs"));
 
@@ -642,7 +644,7 @@ impl Installer {
         Ok(Boot {
             start,
             initrds,
-            args: args.join(" ").trim().to_string(),
+            args: unbroken(&args.join(" ")),
             initrd_args: form.initrd_args.unwrap_or(true),
         })
     }

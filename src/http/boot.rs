@@ -54,9 +54,9 @@ pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
 pub async fn script(
     req: HttpRequest,
     web: web::Data<Web>,
-    mac: web::Path<String>,
+    name: web::Path<String>,
 ) -> Result<HttpResponse, No> {
-    let mac: Mac = mac.parse()?;
+    let mac: Mac = name.strip_suffix(".ipxe").ok_or(No::NoSuchPage)?.parse()?;
     let (facts, ask) = query::read(mac, req.query_string(), peer(&req));
     let now = Timestamp::now();
     let config = web.config.load_full();
@@ -98,7 +98,7 @@ pub async fn script(
     if let Some(why) = &made.why {
         web.ledger.refused("boot", Some(mac), why, now);
     }
-    let event = Event::new(Stage::Script, "GET", format!("{}: {}", req.path(), made.said));
+    let event = Event::new(Stage::Script, "GET", [req.path(), ": ", &made.said].concat());
     // One that waits to be assigned asks four times a minute.
     let again = made.discovers && web.ledger.last(mac).is_some_and(|last| last == event);
     if !again {
@@ -267,10 +267,7 @@ fn opened(
     let same = |boot: &Boot| {
         let start = match installs {
             true => asked.life.as_ref().is_some_and(|l| l.same_start(restarted, now)),
-            false => {
-                let stage = web.ledger.brief(boot.mac).and_then(|b| b.stage);
-                !restarted && stage.is_none_or(|s| s <= Stage::Script)
-            }
+            false => !restarted && web.ledger.stage(boot.mac).is_none_or(|s| s <= Stage::Script),
         };
         let alike = boot.profile == profile && boot.installs == installs && boot.address == peer;
         start && alike && boot.facts == asked.facts && boot.token().is_some()
@@ -451,7 +448,7 @@ impl<'a> Question<'a> {
         });
         match boots {
             Ok(script) => {
-                let said = format!("boots profile {}", profile.name);
+                let said = ["boots profile ", &profile.name].concat();
                 Made { profile: Some(profile.name.clone()), ..self.made(script, said) }
             }
             Err(no) => self.waits(MENDED, no),
@@ -669,7 +666,9 @@ fn is_itself(
 }
 
 fn plain_text(text: String) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
+    const PLAIN: header::HeaderValue =
+        header::HeaderValue::from_static("text/plain; charset=utf-8");
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, PLAIN)).body(text)
 }
 
 /// 128 random bits in hex.

@@ -263,22 +263,18 @@ impl Web {
 impl Door {
     /// The addresses under which a machine that reached us at `local` finds everything.
     pub fn urls(&self, local: IpAddr, token: &str) -> Urls {
-        let host = match local.to_canonical() {
-            IpAddr::V6(v6) => format!("[{v6}]"),
-            v4 => v4.to_string(),
+        let local = local.to_canonical();
+        let address = local.to_string();
+        let host = match local {
+            IpAddr::V6(_) => &format!("[{address}]"),
+            IpAddr::V4(_) => &address,
         };
-        let http = origin("http", &host, self.http_port);
+        let http = origin("http", host, self.http_port);
         let base = match self.tls {
-            true => origin("https", &host, self.https_port),
+            true => origin("https", host, self.https_port),
             false => http.clone(),
         };
-        Urls {
-            base,
-            http,
-            ca: None,
-            address: local.to_canonical().to_string(),
-            token: token.into(),
-        }
+        Urls { base, http, address, token: token.into() }
     }
 }
 

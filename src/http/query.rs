@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use percent_encoding::percent_decode_str;
 
 use crate::boot::Ask;
-use crate::model::event::plain;
+use crate::model::event::plainly;
 use crate::model::{Facts, Mac, machine};
 
 /// The longest query that is read; ours has about 500 bytes.
@@ -23,7 +23,8 @@ pub fn read(mac: Mac, query: &str, peer: Option<Ipv4Addr>) -> (Facts, Ask) {
     let (mut buildarch, mut platform) = (String::new(), String::new());
     let pairs = query.get(..QUERY_LIMIT.min(query.len())).unwrap_or("").split('&');
     for (key, value) in pairs.filter_map(|pair| pair.split_once('=')) {
-        let value = plain(&percent_decode_str(value).decode_utf8_lossy(), VALUE_LIMIT);
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let value = plainly(&value, VALUE_LIMIT);
         let value = value.trim();
         if value.is_empty() {
             continue;

@@ -18,7 +18,7 @@ pub fn boot_door(app: &mut web::ServiceConfig) {
         .service(get("/image/{name}.iso", files::image))
         .service(get("/", boot::hello))
         .service(get("/boot.ipxe", boot::entry))
-        .service(get("/boot/{mac}.ipxe", boot::script).wrap(from_fn(by_https)))
+        .service(get("/boot/{script}", boot::script).wrap(from_fn(by_https)))
         .service(get("/loader/autoexec.ipxe", boot::entry))
         .service(get("/loader/{name}", boot::loader))
         .service(get("/ca.pem", boot::ca))
