@@ -290,7 +290,7 @@ async fn serve(options: Options, config: Config, interfaces: Vec<Interface>) -> 
         ledger.clone(),
         Box::new(|s| config::reveal(s).map_err(|e| e.to_string())),
         hook::Limits::default(),
-    )?;
+    );
     web.power = Some(power::hook(shared.clone(), ledger.clone(), interfaces.clone()));
     web.hooks = Some(hooks.counts.clone());
     let mut http_running = http::start(web, doors, admin)?;

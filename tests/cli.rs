@@ -120,9 +120,10 @@ fn golden(name: &str, dir: &Path, said: &str) -> String {
 
 fn fits(said: &str) {
     for line in said.lines() {
-        // A single word, a URL say, is never broken.
+        // A single word, a URL say, is never broken; nor is a line of TOML, which is to be copied.
         let words = line.split_whitespace().count();
-        assert!(line.chars().count() <= COLUMNS || words == 1, "{line}");
+        let copied = line.contains("\" = \"sha256:");
+        assert!(line.chars().count() <= COLUMNS || words == 1 || copied, "{line}");
     }
 }
 

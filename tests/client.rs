@@ -544,7 +544,7 @@ fn beyond_loopback_there_is_a_certificate_and_a_token() {
     refused(&secure("token revoke grafana", Some(&token)), &["grafana", next]);
     refused(&secure("status --token-file nowhere", None), &["nowhere", "No such file"]);
     // An address of loopback is asked by HTTP, unless it says otherwise.
-    server.refused("status", &["no server answers at"]);
+    server.refused("status", &["speaks no HTTP", "write --server https://"]);
 }
 
 #[test]

@@ -129,8 +129,8 @@ impl Server {
             other => Err(format!("{other:?} is not there")),
         };
         let shared = ledger.clone();
-        let hooks = runtime
-            .block_on(async move { start(config, shared, Box::new(secrets), limits).unwrap() });
+        let hooks =
+            runtime.block_on(async move { start(config, shared, Box::new(secrets), limits) });
         Server { ledger, hooks, runtime }
     }
 

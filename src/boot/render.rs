@@ -47,6 +47,10 @@ pub struct Urls {
 }
 
 impl Urls {
+    fn is_secure(&self) -> bool {
+        self.base.starts_with("https:")
+    }
+
     fn boot(&self, rest: &[&str]) -> String {
         [&[self.base.as_str(), "/b/", &self.token], rest].concat().concat()
     }
@@ -73,9 +77,16 @@ impl Urls {
         self.boot(&["/answer/", &encode(name)])
     }
 
-    /// The folder that the answers are in, with its slash: what cloud-init calls a seed.
-    pub fn seed(&self) -> String {
-        self.boot(&["/answer/"])
+    /// The folder in which a profile's system finds its answers, with its slash: what cloud-init calls
+    /// a seed.
+    pub fn seed(&self, of: &Profile) -> String {
+        let base = if of.plain_answers { &self.http } else { &self.base };
+        format!("{base}/b/{}/answer/", self.token)
+    }
+
+    /// An answer as a profile's system fetches it.
+    pub fn answer_of(&self, of: &Profile, name: &str) -> String {
+        format!("{}{}", self.seed(of), encode(name))
     }
 
     /// By HTTP even where TLS is on: a busybox in an initrd that has no TLS reports, too. So it has a
@@ -321,6 +332,14 @@ impl<'a> Scene<'a> {
         answer.carried.as_deref().filter(|_| self.secure && linux)
     }
 
+    /// Where the profile's system finds an answer.
+    fn found(&self, answer: &Answer) -> String {
+        match self.carried(answer) {
+            Some(path) => format!("file://{path}"),
+            None => self.urls.answer_of(self.profile, &answer.name),
+        }
+    }
+
     /// The profile's secrets, with the machine's over them.
     fn secrets(&self) -> BTreeMap<&'a str, &'a Secret> {
         secrets(self.profile, self.machine)
@@ -375,13 +394,7 @@ impl<'a> Scene<'a> {
                 "host": urls.http.trim_start_matches("http://"),
             })),
             "answers" => {
-                let answer = |a: &Answer| {
-                    let url = match self.carried(a) {
-                        Some(path) => format!("file://{path}"),
-                        None => urls.answer_of(profile, &a.name),
-                    };
-                    (a.name.clone(), url.into())
-                };
+                let answer = |a: &Answer| (a.name.clone(), self.found(a).into());
                 value(profile.answers.iter().map(answer).collect::<Map<_, Value>>())
             }
             "ca" => match urls.ca.as_deref().filter(|_| self.secure) {
@@ -442,12 +455,9 @@ impl<'a> Scene<'a> {
     fn text(&self, of: &str, field: &str) -> Option<Cow<'a, str>> {
         let Scene { machine, profile, facts, urls, .. } = self;
         Some(match (of, field) {
-            ("seed", "") => urls.seed().into(),
+            ("seed", "") => urls.seed(profile).into(),
             ("report", "") => urls.report().into(),
-            ("answers", _) => {
-                profile.answers.iter().find(|a| a.name == field)?;
-                urls.answer(field).into()
-            }
+            ("answers", _) => self.found(profile.answers.iter().find(|a| a.name == field)?).into(),
             ("tree", "url") => urls.plain(profile.release.as_ref()?.tree.as_ref()?).into(),
             ("vars", _) => {
                 let own = machine.and_then(|m| m.vars.get(field));
@@ -582,16 +592,20 @@ fn names_secrets(template: &str) -> bool {
 }
 
 /// The kernel's arguments on one line: as declared, then the console, then `initrd=` for a UEFI
-/// kernel, unless the boot names its initrds itself; `names` are those of its initrds.
+/// kernel, unless the boot names its initrds itself.
 ///
 /// # Errors
 /// With the place where the profile is declared; also for a result that would mean something to
 /// iPXE.
-fn args(
+pub fn args(scene: &Scene, profile: &Profile, boot: &Boot) -> Result<IpxeValue, RenderError> {
+    args_with(&names(&boot.initrds), scene, profile, boot)
+}
+
+fn args_with(
+    names: &[String],
     scene: &Scene,
     profile: &Profile,
     boot: &Boot,
-    names: &[String],
 ) -> Result<IpxeValue, RenderError> {
     let wrong =
         |e: tera::Error| RenderError::at(profile, "args", format!("args: {}", sentence(&e)));
@@ -603,7 +617,11 @@ fn args(
         args.push_str(&format!(" console=tty0 console={console}"));
     }
     if boot.initrd_args && !args.split(' ').any(|a| a.starts_with("initrd=")) {
-        for name in names {
+        // Under its own name a file comes as it is; by this one iPXE gives all of them one after the
+        // other, with the headers that make files of an archive of what is carried.
+        let all = ["initrd.magic".to_string()];
+        let carries = profile.answers.iter().any(|a| scene.carried(a).is_some());
+        for name in if carries { &all[..] } else { names } {
             args.push_str(" initrd=");
             args.push_str(name);
         }
@@ -636,10 +654,12 @@ pub fn machine_script(
         Start::Script(lines) => return commands(who, scene, profile, lines),
     };
     let names = names(&boot.initrds);
-    let args = args(scene, profile, boot, &names)?;
-    let is_file = !boot.initrd_args;
-    let initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names)
-        .map(|(initrd, name)| Fetch { url: urls.source(&initrd.source), name, is_file })
+    let args = args_with(&names, scene, profile, boot)?;
+    let mut initrds: Vec<Fetch> = std::iter::zip(&boot.initrds, names)
+        .map(|(initrd, name)| {
+            let file = (!boot.initrd_args).then(|| name.clone());
+            Fetch { url: urls.source(&initrd.source), name, file }
+        })
         .collect();
     initrds.extend(profile.answers.iter().filter_map(|answer| {
         let file = Some(scene.carried(answer)?.to_string());
@@ -767,7 +787,7 @@ fn faults(
     let mut wrong: Vec<RenderError> =
         answers.filter_map(|(of, template)| answer(&scene, of, template).err()).collect();
     if let Some(boot) = Some(profile.boot(facts.is_uefi())).filter(|b| b.kernel().is_some()) {
-        wrong.extend(args(&scene, profile, boot, &names(&boot.initrds)).err());
+        wrong.extend(args(&scene, profile, boot).err());
     }
     if wrong.is_empty() {
         let name = machine.map_or("sample", |m| &m.name);
@@ -1013,10 +1033,6 @@ pub(super) mod tests {
         }
     }
 
-    fn filled(scene: &Scene, profile: &Profile) -> Result<IpxeValue, RenderError> {
-        args(scene, profile, &profile.boot, &names(&profile.boot.initrds))
-    }
-
     pub fn machine(name: &str, mac: &str, profile: Option<&str>) -> Machine {
         Machine {
             name: name.into(),
@@ -1053,7 +1069,7 @@ pub(super) mod tests {
         let mut p = profile("web");
         let url = format!("http://192.0.2.1/b/{}/answer/preseed", "0".repeat(32));
         assert_eq!(
-            filled(&scene(&p), &p).unwrap().as_str(),
+            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
             format!(
                 "auto url={url} hostname=web1 rack=r7 console=tty0 console=ttyS0,115200 \
                  initrd=initrd.gz"
@@ -1063,7 +1079,7 @@ pub(super) mod tests {
             unbroken("initrd=mine.img\n  console=ttyS0,115200 \n ds=nocloud;s={{ seed }}");
         let seed = format!("http://192.0.2.1/b/{}/answer/", "0".repeat(32));
         assert_eq!(
-            filled(&scene(&p), &p).unwrap().as_str(),
+            args(&scene(&p), &p, &p.boot).unwrap().as_str(),
             format!("initrd=mine.img console=ttyS0,115200 ds=nocloud;s={seed}")
         );
     }
@@ -1075,7 +1091,7 @@ pub(super) mod tests {
         p.vars.insert("number".into(), 7.into());
         let bare = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
         let (config, urls, own) =
-            (mirrored(), sample_urls(), machine("w1", "52:54:00:12:34:56", None));
+            (mirrored(), sample_urls(&Config::default()), machine("w1", "52:54:00:12:34:56", None));
         let told = Facts { uuid: Some("u".into()), serial: Some("s #".into()), ..sample(None) };
         let mut put = 0;
         for (machine, facts) in [(None, &bare), (None, &told), (Some(&own), &told)] {
@@ -1117,7 +1133,7 @@ pub(super) mod tests {
             p.boot.initrds.clear();
             p.vars.insert("own".into(), bad.into());
             p.boot.args = "quiet x={{ vars.user }} {{ vars.own }}".into();
-            let e = filled(&scene(&p), &p).unwrap_err();
+            let e = args(&scene(&p), &p, &p.boot).unwrap_err();
             assert!(e.to_string().starts_with("pilotlight.toml:12: profile web: args"), "{e}");
             assert!(!e.to_string().contains('\n'), "{e}");
         }
@@ -1206,7 +1222,10 @@ pub(super) mod tests {
         for seen in ["{{ secrets.root }}", "{{ __tera_context }}"] {
             let mut p = p.clone();
             p.boot.args = seen.into();
-            assert!(filled(&scene, &p).map_or(true, |a| !a.as_str().contains("hunter2")), "{seen}");
+            assert!(
+                args(&scene, &p, &p.boot).map_or(true, |a| !a.as_str().contains("hunter2")),
+                "{seen}"
+            );
         }
         // A profile without them, and one whose file is not there.
         assert!(whole_answer(&self::scene(&profile("web")), &of, text).is_err());

@@ -134,8 +134,13 @@ pub fn machine(
     for initrd in initrds {
         let url = ipxe_word(&initrd.url)?;
         let name = ipxe_word(&initrd.name)?;
-        let file = initrd.is_file.then_some(&name);
-        let words: Vec<_> = [&name, &url].into_iter().chain(file).collect();
+        // Of its own accord iPXE makes no folders on the way.
+        let file = initrd.file.as_deref().map(|file| match file.rfind('/') {
+            Some(1..) => ipxe_value(&format!("{file} mkdir=-1")),
+            _ => ipxe_word(file),
+        });
+        let file = file.transpose()?;
+        let words: Vec<_> = [&name, &url].into_iter().chain(&file).collect();
         let command = ipxe_line("initrd --name", &words)?;
         files.push(File { what: "initrd", url, command });
     }

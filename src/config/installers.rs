@@ -10,7 +10,7 @@ pub mod about;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -85,7 +85,7 @@ pub struct Installer {
     /// Our word for an architecture to theirs.
     arches: BTreeMap<String, String>,
     rules: Vec<Rule>,
-    variants: Vec<(Regex, Form)>,
+    variants: Vec<(Pattern, Form)>,
     /// What a profile must name itself, and what that is.
     pub parts: BTreeMap<String, String>,
     reads: Vec<String>,
@@ -211,19 +211,46 @@ struct Rule {
     set: BTreeMap<String, String>,
 }
 
+/// Read with its installer, and made ready when something is compared with it: all of ours would take
+/// as long as the rest of the start, five times over, and megabytes.
 #[derive(Clone, Debug)]
-struct Pattern(Regex);
+struct Pattern {
+    text: String,
+    made: OnceLock<Result<Regex, regex::Error>>,
+}
+
+impl Pattern {
+    fn of(text: &str) -> Result<Pattern, Box<regex_syntax::Error>> {
+        regex_syntax::parse(text).map_err(Box::new)?;
+        Ok(Pattern { text: text.into(), made: OnceLock::new() })
+    }
+
+    /// An error is one that is too large.
+    fn made(&self) -> Result<&Regex, &regex::Error> {
+        self.made.get_or_init(|| Regex::new(&self.text)).as_ref()
+    }
+
+    /// One that is too large agrees with nothing; [`Installers::of`] lets none of the user's be so.
+    fn is_match(&self, text: &str) -> bool {
+        self.made().is_ok_and(|made| made.is_match(text))
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Pattern, D::Error> {
-        let text = String::deserialize(from)?;
-        Regex::new(&text).map(Pattern).map_err(serde::de::Error::custom)
+        Pattern::of(&String::deserialize(from)?).map_err(serde::de::Error::custom)
     }
 }
 
 /// One, or a list.
 #[derive(Clone, Debug, Default)]
-struct Patterns(Vec<Regex>);
+struct Patterns(Vec<Pattern>);
 
 impl<'de> Deserialize<'de> for Patterns {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Patterns, D::Error> {
@@ -236,7 +263,7 @@ impl<'de> Deserialize<'de> for Patterns {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Patterns, E> {
-                Regex::new(text).map(|one| Patterns(vec![one])).map_err(E::custom)
+                Pattern::of(text).map(|one| Patterns(vec![one])).map_err(E::custom)
             }
 
             fn visit_seq<A: serde::de::SeqAccess<'de>>(
@@ -244,7 +271,7 @@ impl<'de> Deserialize<'de> for Patterns {
                 mut seq: A,
             ) -> Result<Patterns, A::Error> {
                 let mut all = Vec::new();
-                while let Some(Pattern(one)) = seq.next_element()? {
+                while let Some(one) = seq.next_element()? {
                     all.push(one);
                 }
                 Ok(Patterns(all))
@@ -302,8 +329,18 @@ impl Installers {
             let Some(name) = file.strip_suffix(FILE).and_then(|n| n.strip_suffix('/')) else {
                 continue;
             };
+            let is_own = || own.iter().any(|(own, ..)| own == file);
             match Installer::read(name, text, &texts) {
-                Ok(one) => drop(all.insert(name.to_string(), one)),
+                Ok(one) => {
+                    let large = |p: &Pattern| Some(format!("the pattern {p}: {}", p.made().err()?));
+                    if is_own()
+                        && let Some(message) = one.patterns().find_map(large)
+                    {
+                        let message = one_line(&message);
+                        wrong.push(Wrong { file: path.clone(), line: 0, message });
+                    }
+                    all.insert(name.to_string(), one);
+                }
                 Err((file, line, message)) => {
                     let file = file.unwrap_or_else(|| path.clone());
                     wrong.push(Wrong { file, line, message });
@@ -405,7 +442,7 @@ impl Installer {
             } = v;
             let (boot, uefi) = (v.boot, v.uefi);
             (
-                r#match.0,
+                r#match,
                 Form { title, memory, note, answers, trees, carried, knows_no_ca, boot, uefi },
             )
         };
@@ -439,6 +476,11 @@ impl Installer {
         })
     }
 
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let of_rules = self.rules.iter().flat_map(|r| r.volume.iter().chain(&r.r#match.0));
+        of_rules.chain(self.variants.iter().map(|(pattern, _)| pattern))
+    }
+
     /// Whether it needs no tree of files.
     pub fn is_bare(&self) -> bool {
         self.rules.is_empty()
@@ -451,14 +493,15 @@ impl Installer {
 
     fn agrees(&self, rule: &Rule, tree: &dyn Tree) -> Option<Captures> {
         let mut found = Captures::new();
-        let mut take = |pattern: &Regex, text: &str| {
+        let mut take = |pattern: &Pattern, text: &str| {
+            let pattern = pattern.made().ok()?;
             let caught = pattern.captures(text)?;
             for name in pattern.capture_names().flatten() {
                 found.extend(caught.name(name).map(|m| (name.to_string(), m.as_str().to_string())));
             }
             Some(())
         };
-        if let Some(Pattern(volume)) = &rule.volume {
+        if let Some(volume) = &rule.volume {
             take(volume, &tree.volume()?)?;
         }
         if let Some(file) = &rule.file {
@@ -788,7 +831,7 @@ impl Rule {
             true => agrees += 1,
             false => fails.push(why),
         };
-        if let Some(Pattern(pattern)) = &self.volume {
+        if let Some(pattern) = &self.volume {
             let volume = tree.volume().unwrap_or_default();
             sign(pattern.is_match(&volume), format!("its volume is not named like {pattern}"));
         }
@@ -824,7 +867,7 @@ impl Rule {
 
     /// What it looks for, in words.
     fn signs(&self) -> String {
-        let volume = self.volume.as_ref().map(|p| format!("a volume like {}", p.0));
+        let volume = self.volume.as_ref().map(|p| format!("a volume like {p}"));
         let file = self.file.as_ref().map(|file| match self.r#match.0.first() {
             Some(pattern) => format!("{file} like {pattern}"),
             None => file.clone(),
@@ -1039,6 +1082,11 @@ boot = { args = "old" }
         let said =
             wrong("x/installer.toml", "title = \"x\"\n[boot]\n[[recognise]]\nvolume = '('\n");
         assert_eq!(said[0], (4, "regex parse error: ( error: unclosed group".to_string()));
+        let said = wrong(
+            "x/installer.toml",
+            "title = \"x\"\n[boot]\n[[recognise]]\nvolume = '\\w{999}{999}'\n",
+        );
+        assert!(said[0].1.starts_with(r"the pattern \w{999}{999}: "), "{said:?}");
         let said = wrong("x/installer.toml", "title = \"x\"\nanswers = [\"y\"]\n[boot]\n");
         assert_eq!(said[0].1, "`answers` names y, and no such file is beside");
         let said = wrong("x/ks.cfg", "text");
@@ -1047,6 +1095,8 @@ boot = { args = "old" }
 
     #[test]
     fn ours_are_read() {
+        let mut patterns = Installers::builtin().iter().flat_map(Installer::patterns);
+        assert!(patterns.all(|p| p.made().is_ok()));
         assert_eq!(
             Installers::builtin().iter().count(),
             FILES.iter().filter(|(n, _)| n.ends_with(FILE)).count()

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -67,7 +67,8 @@ struct Hooks {
     config: Arc<ArcSwap<Config>>,
     ledger: Arc<Ledger>,
     secrets: Reader,
-    client: reqwest::Client,
+    /// Made with the first try: it reads all the roots that the system trusts.
+    client: OnceLock<reqwest::Client>,
     limits: Limits,
     places: Semaphore,
     queues: Mutex<Queues>,
@@ -86,27 +87,19 @@ struct Job {
 
 /// Listens from now on; which webhooks there are is looked up for each event. To be called inside
 /// a tokio runtime.
-///
-/// # Errors
-/// Where there is no HTTP client to be had.
 pub fn start(
     config: Arc<ArcSwap<Config>>,
     ledger: Arc<Ledger>,
     secrets: Reader,
     limits: Limits,
-) -> Result<Running, reqwest::Error> {
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("pilotlight/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .timeout(limits.timeout)
-        .build()?;
+) -> Running {
     let counts = Arc::new(Counts::default());
     let mut news = ledger.turns();
     let hooks = Arc::new(Hooks {
         config,
         ledger,
         secrets,
-        client,
+        client: OnceLock::new(),
         limits,
         places: Semaphore::new(limits.at_once),
         queues: Mutex::default(),
@@ -123,7 +116,7 @@ pub fn start(
             }
         }
     });
-    Ok(Running { listener, counts })
+    Running { listener, counts }
 }
 
 impl Hooks {
@@ -206,10 +199,23 @@ impl Hooks {
         }
     }
 
+    fn client(&self) -> Result<&reqwest::Client, String> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let made = reqwest::Client::builder()
+            .user_agent(concat!("pilotlight/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .timeout(self.limits.timeout)
+            .build()
+            .map_err(|e| plain(&trouble(&e), 200))?;
+        Ok(self.client.get_or_init(|| made))
+    }
+
     /// The status that a try was answered by.
     async fn try_once(&self, job: &Job) -> Result<u16, String> {
         let mut request = self
-            .client
+            .client()?
             .post(&job.hook.url)
             .header("content-type", "application/json")
             .header(ID, &job.id)

@@ -274,7 +274,7 @@ impl Door {
             true => origin("https", host, self.https_port),
             false => http.clone(),
         };
-        Urls { base, http, address, token: token.into() }
+        Urls { base, http, ca: None, address, token: token.into() }
     }
 }
 

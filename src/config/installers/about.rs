@@ -173,7 +173,7 @@ fn named(title: &str, rules: &[Rule]) -> String {
         caught.chain(rule.set.get("name").cloned()).collect()
     };
     let volume = |rule: &Rule| {
-        let text = rule.volume.as_ref()?.0.to_string();
+        let text = rule.volume.as_ref()?.to_string();
         Some(NAMES.captures(&text)?[1].to_string())
     };
     let mut found: Vec<String> = rules.iter().flat_map(texts).collect();
@@ -216,7 +216,7 @@ fn in_capitals(text: &str) -> String {
 /// What a rule looks for.
 fn told_by(rule: &Rule) -> String {
     let mut all = Vec::new();
-    all.extend(rule.volume.as_ref().map(|p| format!("a volume named like {}", p.0)));
+    all.extend(rule.volume.as_ref().map(|p| format!("a volume named like {p}")));
     if let Some(file) = &rule.file {
         let likes: Vec<String> = rule.r#match.0.iter().map(ToString::to_string).collect();
         all.push(match likes.is_empty() {
