@@ -217,7 +217,6 @@ fn keys_are_those_of_this_machine() {
     }
 }
 
-/// All that the README says of a configuration can stand in one file.
 /// Each image is the README's.
 struct Dvds;
 
@@ -254,17 +253,20 @@ impl Tree for Dvds {
     }
 }
 
+/// All that a page says of a configuration can stand in one file.
 #[test]
-fn the_examples_of_the_readme_get_along() {
-    let readme = include_str!("../README.md");
-    let examples: Vec<&str> =
-        readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert!(examples.len() >= 5, "{examples:#?}");
-    let text = examples.concat();
-    let (config, _) = parse_with(&[("pilotlight.toml".into(), text)], &Dvds).unwrap();
-    assert_eq!(config.profiles.len(), 3);
-    assert_eq!(config.machines.len(), 1);
-    assert_eq!((config.folders.len(), config.mirrors.len()), (2, 2));
+fn the_examples_of_a_page_get_along() {
+    let parsed = |page: &str, count: usize| {
+        let parts = page.split("```toml\n").skip(1);
+        let examples: Vec<&str> = parts.map(|rest| rest.split_once("```").unwrap().0).collect();
+        assert_eq!(examples.len(), count, "{examples:#?}");
+        parse_with(&[("pilotlight.toml".into(), examples.concat())], &Dvds).unwrap().0
+    };
+    let config = parsed(include_str!("../README.md"), 1);
+    assert_eq!((config.profiles.len(), config.machines.len()), (1, 1));
+    let config = parsed(include_str!("../docs/guide.md"), 6);
+    assert_eq!((config.profiles.len(), config.machines.len()), (2, 1));
+    assert_eq!((config.folders.len(), config.mirrors.len()), (1, 2));
 }
 
 /// A file that was renamed would come unverified.
