@@ -14,7 +14,7 @@ use pilotlight::config::{Config, Folder, Ipxe, Root};
 use pilotlight::http::{Door, Running, Web, start};
 use pilotlight::ledger::Ledger;
 use pilotlight::model::profile::{Answer, Boot, Source, Start, Template};
-use pilotlight::model::{Mac, Machine, Match, Profile, Stage};
+use pilotlight::model::{Facts, Mac, Machine, Match, Profile, Stage};
 use pilotlight::tls::Tls;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -815,7 +815,7 @@ fn by_https_all_travels_by_https_but_the_report() {
     let config = Arc::new(ArcSwap::from_pointee(config));
     let ledger = Arc::new(Ledger::new());
     let shared = Web::new(
-        config,
+        config.clone(),
         ledger.clone(),
         door,
         Some(pem.clone()),
@@ -835,6 +835,42 @@ fn by_https_all_travels_by_https_but_the_report() {
         let entry = curl(&format!("{url}/boot.ipxe"), &trusting).body;
         assert!(entry.contains(&format!("chain --replace {https}/boot/")), "{entry}");
     }
+    // Beside a loader that UEFI fetched by HTTP there is a step more, once, and where our DHCP tells of
+    // our CA.
+    let beside = |folder: &str| curl(&format!("{http}/loader/{folder}autoexec.ipxe"), &[]).body;
+    assert!(!beside("").contains("isset ${trust}"), "another's DHCP tells nothing of it");
+    let with = |change: &dyn Fn(&mut Config)| {
+        let mut new = Config::clone(&config.load());
+        change(&mut new);
+        config.store(Arc::new(new));
+    };
+    with(&|config| config.dhcp.mode = pilotlight::config::Mode::Full);
+    let step = |loader: &str| {
+        let entry = beside("");
+        let chain = "dhcp && isset ${trust} && chain --replace";
+        assert!(entry.contains(&format!("{chain} {http}/loader/again/${{loader}} ||")), "{entry}");
+        let set = format!("iseq ${{buildarch}} x86_64 && set loader {loader} ||");
+        assert!(entry.contains(&set), "{set}: {entry}");
+    };
+    step("snponly.efi");
+    assert!(!beside("again/").contains("isset ${trust}"), "there is no third loader");
+    with(&|config| config.ipxe.loaders = vec![("uefi-x64".into(), "ipxe-amd64.efi".into())]);
+    step("ipxe-amd64.efi");
+    // The machine's own, where it is known by its address.
+    let own = |loader: Option<&str>| {
+        with(&|config| {
+            let mut own = machine("web1", 1, "web");
+            own.loader = loader.map(str::to_string);
+            config.machines = vec![own].into();
+        });
+    };
+    own(Some("own.efi"));
+    step("ipxe-amd64.efi");
+    let told = Facts { ip: Some([127, 0, 0, 1].into()), ..Facts::of(mac(1)) };
+    ledger.told(told, Some([127, 0, 0, 1].into()), Timestamp::now());
+    step("own.efi");
+    own(None);
+    with(&|config| config.dhcp.mode = pilotlight::config::Mode::Off);
     let script = curl(&format!("{https}/boot/{}.ipxe", mac(1).hexhyp()), &trusting).body;
     assert!(script.contains(&format!("kernel {https}/b/")), "{script}");
     assert!(!script.contains("http:"), "{script}");

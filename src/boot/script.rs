@@ -11,7 +11,7 @@ use tera::{Context, Tera};
 use super::decide::{Because, LOCAL, offered};
 use super::value::{IpxeValue, Live, ipxe_line, ipxe_value, ipxe_word, shown};
 use crate::config::Config;
-use crate::model::firmware::{self, Transport};
+use crate::model::firmware::Firmware;
 use crate::model::{Mac, Profile};
 
 /// What a machine says of itself in the query of each request for its script: iPXE's settings,
@@ -51,31 +51,47 @@ fn fill(name: &str, context: impl Serialize) -> String {
         .expect("compiled in, with the variables of the struct beside it; rendered by a test")
 }
 
+/// Where a second loader is fetched. It asks for its own `autoexec.ipxe` beside that, which has no
+/// third: so one that is told of no CA either, because another DHCP server answered it, ends with
+/// the tries of that script.
+const AGAIN: &str = "/loader/again/";
+
+/// What a loader is told that knows no CA of ours.
+pub struct Untold<'a> {
+    /// `http://IP[:port]`.
+    pub http: &'a str,
+    /// The loader that DHCP would name to each firmware that boots by HTTP.
+    pub loaders: Vec<(&'static Firmware, &'a str)>,
+}
+
 /// `autoexec.ipxe` and `boot.ipxe`: from a loader that has just started to the machine's own
-/// script. `base` is `http://IP[:port]` or `https://IP[:port]`; `untold` is our plain `http://IP[:port]`
-/// for a loader that came by UEFI HTTP boot, and so was told of no CA of ours.
-pub fn entry(base: &str, untold: Option<&str>) -> String {
+/// script. `base` is `http://IP[:port]` or `https://IP[:port]`; `untold` is for a loader that came by
+/// UEFI HTTP boot, and so was told of no CA of ours.
+pub fn entry(base: &str, untold: Option<&Untold>) -> String {
     #[derive(Serialize)]
     struct Loader {
         arch: &'static str,
-        file: &'static str,
+        file: IpxeValue,
     }
     #[derive(Serialize)]
     struct Entry<'a> {
-        http: Option<IpxeValue>,
+        second: Option<IpxeValue>,
         loaders: Vec<Loader>,
         base: IpxeValue,
         facts: &'a str,
         pauses: &'a [u32],
         tls: bool,
     }
-    let by_http = firmware::TABLE.iter().filter(|f| f.transport == Transport::Http);
+    let loader = |(firmware, file): &(&Firmware, &str)| Loader {
+        arch: firmware.cpu.buildarch(),
+        file: shown(file),
+    };
     fill(
         "entry.ipxe",
         Entry {
             base: shown(base),
-            http: untold.map(shown),
-            loaders: by_http.map(|f| Loader { arch: f.cpu.buildarch(), file: f.loader }).collect(),
+            second: untold.map(|u| shown(&format!("{}{AGAIN}", u.http))),
+            loaders: untold.iter().flat_map(|u| &u.loaders).map(loader).collect(),
             facts: FACTS,
             pauses: &ENTRY_PAUSES,
             tls: base.starts_with("https:"),

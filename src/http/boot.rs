@@ -14,15 +14,18 @@ use super::renders::Ready;
 use super::{Web, local, peer, query, shown as shown_address};
 use crate::boot::decide::Because;
 use crate::boot::render::{self, Scene};
-use crate::boot::script::{self, For};
+use crate::boot::script::{self, For, Untold};
 use crate::boot::{Ask, Decision, Urls, decide};
 use crate::config::{Config, Mode};
 use crate::ipxe;
 use crate::ledger::{Boot, Leased, NotDone, Script};
 use crate::media::{self, Library};
 use crate::model::event::{plain, size};
+use crate::model::firmware::{self, Transport};
 use crate::model::lifecycle::{Begin, Word};
-use crate::model::{Event, Facts, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why};
+use crate::model::{
+    Event, Facts, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why, machine,
+};
 
 /// The largest report.
 const REPORT_LIMIT: usize = 64 << 10;
@@ -43,8 +46,18 @@ pub async fn entry(req: HttpRequest, web: web::Data<Web>) -> HttpResponse {
     let urls = web.urls(local(&req), "");
     web.record(web.machine_of(&req), Stage::Script, "GET", plain(req.path(), 120));
     // By HTTP, and beside a loader: the firmware fetched that by HTTP, and told it of no CA.
-    let untold = in_the_clear(&req).filter(|_| req.path() == "/loader/autoexec.ipxe");
-    plain_text(script::entry(&urls.base, untold.map(|_| &*urls.http)))
+    let by_http = in_the_clear(&req).is_some() && req.path() == "/loader/autoexec.ipxe";
+    let config = web.config.load();
+    // Another's certificate is trusted as it is, and another's DHCP tells nothing of ours.
+    if !by_http || urls.ca.is_none() || config.dhcp.mode == Mode::Off {
+        return plain_text(script::entry(&urls.base, None));
+    }
+    let facts =
+        web.machine_of(&req).map(|mac| web.ledger.facts(mac).unwrap_or_else(|| Facts::of(mac)));
+    let machine = facts.and_then(|facts| machine::find(&config.machines, &facts));
+    let by_http = firmware::TABLE.iter().filter(|f| f.transport == Transport::Http);
+    let loaders = by_http.map(|f| (f, ipxe::loader_for(&config.ipxe, f, machine))).collect();
+    plain_text(script::entry(&urls.base, Some(&Untold { http: &urls.http, loaders })))
 }
 
 /// The machine's own script: facts, decision, state, event, text.

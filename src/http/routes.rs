@@ -20,6 +20,8 @@ pub fn boot_door(app: &mut web::ServiceConfig) {
         .service(get("/boot.ipxe", boot::entry))
         .service(get("/boot/{script}", boot::script).wrap(from_fn(by_https)))
         .service(get("/loader/autoexec.ipxe", boot::entry))
+        .service(get("/loader/again/autoexec.ipxe", boot::entry))
+        .service(get("/loader/again/{name}", boot::loader))
         .service(get("/loader/{name}", boot::loader))
         .service(get("/ca.pem", boot::ca))
         .service(get("/b/{token}/files/{name}{tail:/.*|}", files::of_boot).wrap(from_fn(by_https)))
