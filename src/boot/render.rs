@@ -364,7 +364,9 @@ impl<'a> Scene<'a> {
         let mut made = self.made.borrow_mut();
         for name in names {
             if !made.contains_key(name) {
-                made.insert_value(*name, self.value(name));
+                // tera tells one that is there and undefined otherwise from one that is not there.
+                let value = Some(self.value(name)).filter(|value| !value.is_undefined());
+                value.into_iter().for_each(|value| made.insert_value(*name, value));
             }
         }
         drop(made);
@@ -820,10 +822,16 @@ fn sample_urls(config: &Config) -> Urls {
     Urls {
         base: if tls { "https://192.0.2.1" } else { "http://192.0.2.1" }.into(),
         http: "http://192.0.2.1".into(),
-        ca: tls.then(|| "(the CA)".into()),
+        ca: ca_to_come(config),
         address: "192.0.2.1".into(),
         token: "0".repeat(32),
     }
+}
+
+/// What stands for [`Urls::ca`] where no server is: a certificate of the operator's own that comes
+/// without a root has none.
+pub fn ca_to_come(config: &Config) -> Option<Arc<str>> {
+    config.tls.has_root().then(|| "(the CA)".into())
 }
 
 /// The longest name of an initrd, in bytes, as for a file on Linux.
@@ -1171,10 +1179,22 @@ pub(super) mod tests {
                 .iter()
                 .all(|n| scene.made.borrow().contains_key(n) == ["profile", "seed"].contains(n))
         );
+        // What this one has not is not among them, and no other word for it.
+        let absent = ["ca", "release", "tree"];
+        let names = || NAMES.iter().filter(|n| !absent.contains(n));
         let e = answer(&scene, of, "{{ nothing }}").unwrap_err().to_string();
-        assert!(NAMES.iter().all(|n| e.contains(n)), "{e}");
+        assert!(names().all(|n| e.contains(n)), "{e}");
         let all = answer(&self::scene(&p), of, "{{ __tera_context }}").unwrap();
-        assert!(NAMES.iter().all(|n| all.contains(n)), "{all}");
+        assert!(names().all(|n| all.contains(n)), "{all}");
+        for name in absent {
+            let e = answer(&scene, of, &format!("{{{{ {name} }}}}")).unwrap_err().to_string();
+            assert!(e.contains(&format!("`{name}` is not defined. Available variables: ")), "{e}");
+            let without = format!(
+                "{{% if {name} is defined %}}y{{% endif %}}{{% if {name} %}}y{{% endif %}}\
+                 {{{{ {name} | default(value='n') }}}}"
+            );
+            assert_eq!(answer(&scene, of, &without).unwrap(), "n");
+        }
     }
 
     #[test]
@@ -1333,6 +1353,65 @@ pub(super) mod tests {
         assert!(!said.contains("mkdir") && said.contains(&format!("kernel {base}/")), "{said}");
         let scene = Scene::new(&config, None, &p, &facts, &tls);
         assert!(answer(&scene, &p.answers[0], "{{ ca }}").is_err(), "no HTTPS, no CA");
+    }
+
+    /// One that fetches its answers and can be told of no CA of ours; where there is one.
+    #[test]
+    fn answers_that_nobody_could_read_are_refused() {
+        let mut p = profile("web");
+        p.boot.args = "quiet".into();
+        let builtin = Template::Of { name: "esxi/pxelinux.cfg".into(), text: "x".into() };
+        p.answers[0].template = builtin.clone();
+        p.release = Some(Release {
+            installer: "esxi".into(),
+            title: "VMware ESXi 8.0".into(),
+            version: "8.0".into(),
+            arch: "x86_64",
+            captures: BTreeMap::new(),
+            tree: None,
+            trees: BTreeMap::new(),
+            files: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            unattended: false,
+            bios_only: false,
+            knows_no_ca: true,
+            note: String::new(),
+        });
+        let mut config = Config::default();
+        let refused = |p: &Profile, config: &Config| {
+            let (facts, urls) = (sample(None), sample_urls(config));
+            let scene = Scene::new(config, None, p, &facts, &urls);
+            let who = For { mac: facts.mac, name: "web1", base: &urls.base, choose: None };
+            let made = machine_script(&who, &scene, p, &urls, &[]);
+            made.is_err_and(|e| e.message.contains("plain-answers = true in the profile"))
+        };
+        let script = Start::Script(vec!["set 209:string {{ answers.preseed }}".into()]);
+        let (kernel, release) = (p.boot.start.clone(), p.release.clone());
+        config.tls.enabled = true;
+        assert!(!refused(&p, &config), "attended, and its kernel reads by iPXE");
+        p.boot.start = script;
+        assert!(refused(&p, &config), "attended, and pxelinux reads");
+        p.boot.start = kernel;
+        p.answers[0].template = Template::File("/nowhere/own".into());
+        assert!(refused(&p, &config), "an answer of the profile's own");
+        p.answers[0].template = builtin;
+        p.release = release.map(|r| Release { unattended: true, ..r });
+        assert!(refused(&p, &config));
+        p.plain_answers = true;
+        assert!(!refused(&p, &config));
+        p.plain_answers = false;
+        config.tls.own = Some(config::OwnCertificate {
+            chain: "/nowhere/chain.pem".into(),
+            key: "/nowhere/key.pem".into(),
+            root: None,
+        });
+        assert!(!refused(&p, &config), "a certificate that everybody trusts");
+        assert!(ca_to_come(&config).is_none());
+        config.tls.own.as_mut().unwrap().root = Some("/nowhere/root.pem".into());
+        assert!(refused(&p, &config));
+        config.tls.enabled = false;
+        assert!(!refused(&p, &config));
+        assert!(ca_to_come(&config).is_none());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::show::{Field, Step};
 use super::{ConfigFile, door, output, remind};
-use crate::boot::{Ask, Urls};
+use crate::boot::{Ask, Urls, render};
 use crate::config::{Config, Mode};
 use crate::dhcp::decide::{self, Answer, Here, Next, Port, To};
 use crate::dhcp::lease::Leases;
@@ -222,10 +222,7 @@ impl<'a> Tale<'a> {
                     if self.explain.arch.family == Family::Uefi {
                         let by = if name.starts_with("http") { "HTTP" } else { "TFTP" };
                         self.entry(format!("iPXE asks for autoexec.ipxe by {by}"));
-                        self.say(
-                            "It asks beside its loader before anything else, so it boots on the \
-                             firmware's address, without a DHCP of its own.",
-                        );
+                        self.beside(&file, client.ipxe.is_none());
                         break;
                     }
                     client = self.request(Some(self.speaks(&file)));
@@ -533,12 +530,37 @@ impl<'a> Tale<'a> {
         );
     }
 
+    /// How a loader of UEFI goes on from the script beside it; `file` is its name, and `first` where
+    /// the firmware itself has fetched it.
+    fn beside(&mut self, file: &str, first: bool) {
+        let by_http = first && self.explain.arch.transport == Transport::Http;
+        if !by_http || !self.config.tls.has_root() {
+            return self.say(
+                "It asks beside its loader before anything else, so it boots on the firmware's \
+                 address, without a DHCP of its own.",
+            );
+        }
+        if self.config.dhcp.mode == Mode::Off {
+            return self.say(
+                "HTTP boot hands on nothing of its DHCP, so this loader knows no CA of ours, and with \
+                 [dhcp] mode = \"off\" we cannot tell it: HTTPS fails. By PXE it is told.",
+            );
+        }
+        let again = self.config.plain_base(self.server.addr());
+        self.say(
+            "HTTP boot hands on nothing of its DHCP, so this loader knows no CA of ours: it asks by \
+             DHCP itself, which tells of it, and starts a loader again, which reads that. The second \
+             one asks beside itself for the same lines.",
+        );
+        self.field("second loader", format!("{again}/loader/again/{file}"));
+    }
+
     fn script(&mut self) {
         let facts = self.facts(self.address.or(Some(SITE_ADDRESS)));
         let urls = Urls {
             base: self.config.base(self.server.addr()),
             http: self.config.plain_base(self.server.addr()),
-            ca: None,
+            ca: render::ca_to_come(&self.config),
             address: self.server.addr().to_string(),
             token: TOKEN.into(),
         };

@@ -154,6 +154,13 @@ pub struct Tls {
     pub addresses: Vec<IpAddr>,
 }
 
+impl Tls {
+    /// Whether there is a root that machines are told to trust, ours or the user's.
+    pub fn has_root(&self) -> bool {
+        self.enabled && self.own.as_ref().is_none_or(|own| own.root.is_some())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnCertificate {
     pub chain: PathBuf,
