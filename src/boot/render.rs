@@ -618,12 +618,16 @@ fn args_with(
         // The last one named is where init talks.
         args.push_str(&format!(" console=tty0 console={console}"));
     }
-    if boot.initrd_args && !args.split(' ').any(|a| a.starts_with("initrd=")) {
+    let names_initrd = |arg: &&str| arg.starts_with("initrd=");
+    if profile.answers.iter().any(|a| scene.carried(a).is_some()) {
         // Under its own name a file comes as it is; by this one iPXE gives all of them one after the
-        // other, with the headers that make files of an archive of what is carried.
-        let all = ["initrd.magic".to_string()];
-        let carries = profile.answers.iter().any(|a| scene.carried(a).is_some());
-        for name in if carries { &all[..] } else { names } {
+        // other, with the headers that make files of an archive of what is carried. A kernel of UEFI
+        // takes what it is told of alone, so with a name of the profile's own the answers would never
+        // arrive; what that name means is among all of them.
+        args = args.split(' ').filter(|arg| !names_initrd(arg)).collect::<Vec<_>>().join(" ");
+        args.push_str(" initrd=initrd.magic");
+    } else if boot.initrd_args && !args.split(' ').any(|arg| names_initrd(&arg)) {
+        for name in names {
             args.push_str(" initrd=");
             args.push_str(name);
         }
@@ -1346,6 +1350,15 @@ pub(super) mod tests {
         );
         let scene = Scene::new(&config, None, &p, &facts, &tls);
         assert_eq!(answer(&scene, &p.answers[0], "{{ ca }}").unwrap(), "PEM");
+
+        // A name of the profile's own would leave the archive out.
+        p.boot.args = "initrd=mine.img url={{ answers.preseed }} initrd=more.img".into();
+        let carries = script(&p, &tls).unwrap();
+        let line =
+            " url=file:///tmp/preseed console=tty0 console=ttyS0,115200 initrd=initrd.magic &&";
+        assert!(carries.contains(line) && !carries.contains("mine.img"), "{carries}");
+        assert!(script(&p, &plain).unwrap().contains(" initrd=mine.img url=http:"));
+        p.boot.args = "url={{ answers.preseed }}".into();
 
         p.plain_answers = true;
         let said = script(&p, &tls).unwrap();
