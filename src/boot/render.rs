@@ -922,6 +922,7 @@ fn plain_parts(template: &str) -> Option<Vec<Part>> {
 }
 
 fn plain_name(name: &str) -> Option<(&str, &str)> {
+    const TEXTS: [&str; 2] = ["seed", "report"];
     let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let (of, field) = match (name.split_once('.'), name.split_once('[')) {
         (Some((of, field)), _) if is_word(field) => (of, field),
@@ -932,7 +933,9 @@ fn plain_name(name: &str) -> Option<(&str, &str)> {
         }
         _ => (name, ""),
     };
-    let is_plain = is_word(of) && !field.contains(['\'', '"', '\\', '`']);
+    // A table as a whole is not the value that stands in it under no name.
+    let is_whole = TEXTS.contains(&name) || !field.is_empty();
+    let is_plain = is_whole && is_word(of) && !field.contains(['\'', '"', '\\', '`']);
     is_plain.then_some((of, field))
 }
 
@@ -1101,6 +1104,7 @@ pub(super) mod tests {
         let mut p = profile("web");
         p.vars.insert("a-b.c".into(), "{{ x }}".into());
         p.vars.insert("number".into(), 7.into());
+        p.vars.insert("".into(), "x".into());
         let bare = Facts::of(Mac([0, 1, 2, 3, 4, 5]));
         let (config, urls, own) =
             (mirrored(), sample_urls(&Config::default()), machine("w1", "52:54:00:12:34:56", None));
