@@ -680,10 +680,20 @@ pub fn machine_script(
 /// # Errors
 /// Where it fetches them by HTTPS and knows no CA of ours: it would stop after its start.
 fn trusted(scene: &Scene, profile: &Profile) -> Result<(), RenderError> {
-    let Some(release) = profile.release.as_ref().filter(|r| r.knows_no_ca && r.unattended) else {
+    let Some(release) = profile.release.as_ref().filter(|r| r.knows_no_ca) else { return Ok(()) };
+    // A certificate that comes without a root is one that everybody trusts; only its owner can know.
+    if !scene.secure || scene.urls.ca.is_none() {
         return Ok(());
+    }
+    // What is there in any case iPXE itself fetches for a kernel (mboot.efi of ESXi reads through it);
+    // a loader that a script starts does so itself (pxelinux 3.86), and so does who reads what the
+    // profile has besides.
+    let by_loader = match &profile.boot(scene.facts.is_uefi()).start {
+        Start::Script(lines) => lines.iter().any(|line| line.contains("answers")),
+        Start::Kernel(_) => false,
     };
-    if !scene.secure {
+    let besides = profile.answers.iter().any(|a| !a.template.is_builtin());
+    if !(release.unattended || by_loader || besides) {
         return Ok(());
     }
     let what = format!(
@@ -1014,7 +1024,7 @@ impl Write for Bounded {
 pub(super) mod tests {
     use super::*;
     use crate::model::Match;
-    use crate::model::profile::unbroken;
+    use crate::model::profile::{Release, unbroken};
 
     pub fn profile(name: &str) -> Profile {
         Profile {
@@ -1122,6 +1132,12 @@ pub(super) mod tests {
                 "{{ machine.ip }} {{ machine.uuid }} {{ machine.serial }}",
                 "{{ vars.number }}",
                 "{{ vars.a-b.c }}",
+                "{{ vars }}",
+                "{{ vars[''] }}",
+                "{{ vars. }}",
+                "{{ seed[''] }}",
+                "{{ report[\"\"] }}",
+                "{{ answers }}",
                 "{{ machine.name | upper }} {{- seed -}} {% if seed %}y{% endif %}{# no #}",
                 "{{ profile.title }} {{ server.host }} {{ 'seed' }} {{ 1 + 1 }}",
                 "{{ answers.none }}",
