@@ -378,7 +378,8 @@ fn what_surprises_is_noted() {
                 [[profile]]\nname = \"auto\"\nkernel = \"http://h/k\"\n\
                 answers = { preseed = \"preseed.cfg\" }\n\
                 [[profile]]\nname = \"said\"\nmenu = false\nkernel = \"http://h/k\"\n\
-                answers = { preseed = \"preseed.cfg\" }\n";
+                answers = { preseed = \"preseed.cfg\" }\n\
+                plain-answers = true\ncarried = { \"*\" = \"/preseed.cfg\" }\n";
     let (c, notes) = one(text).unwrap();
     assert_eq!(c.profiles.iter().map(|p| p.menu).collect::<Vec<_>>(), [false, false]);
     let said: Vec<String> = notes.iter().map(Note::to_string).collect();
@@ -393,6 +394,8 @@ fn what_surprises_is_noted() {
              lest a machine is given it)",
             "pilotlight.toml:6:8: profile \"auto\" hands out answer files, so the menu of unknown \
              machines leaves it out (menu = true offers it to everybody on the network)",
+            "pilotlight.toml:15:1: profile \"said\": its answers go by HTTP (plain-answers), so \
+             `carried` is not used (iPXE carries answers in place of HTTPS; one of the two can go)",
         ]
     );
     assert!(notes[0].picture_of_note(false).starts_with("warning: "));

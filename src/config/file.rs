@@ -833,7 +833,7 @@ fn profile(
     let kind = life::kind(w, t);
     let (timeout, attempts) = (life::timeout(w, t), life::attempts(w, t));
     let plain_answers = t.flag(w, "plain-answers").is_some_and(|p| p.value);
-    let mut carried = carried(w, t);
+    let (mut carried, carried_at) = carried(w, t);
     if let Some(args) = args.filter(|a| words::names_in_tags(a.value, "secrets")) {
         let hint = "arguments are in scripts, on screens and in /proc/cmdline, for all to read; \
                     write {{ secrets.NAME }} in an answer";
@@ -888,6 +888,18 @@ fn profile(
     for answer in &mut answers {
         answer.carried = carried.place(&answer.name);
     }
+    // Of what is away or nothing of ours nobody knows the answers.
+    if unready.is_none() && (install_at.is_none() || release.is_some()) {
+        places(w, name.value, &answers, &carried_at);
+    }
+    if plain_answers && t.has("carried") {
+        let hint = "iPXE carries answers in place of HTTPS; one of the two can go";
+        let message = format!(
+            "profile {}: its answers go by HTTP (plain-answers), so `carried` is not used",
+            quoted(name.value)
+        );
+        w.note(t.key_at("carried"), message, hint);
+    }
     let place = w.place(t.at);
     Some(Profile {
         name: name.value.to_string(),
@@ -911,11 +923,12 @@ fn profile(
     })
 }
 
-/// Where in the initrd its answers are put, as the profile says.
-fn carried(w: &mut Walk<'_>, t: &Table<'_>) -> Carried {
+/// Where in the initrd its answers are put, as the profile says, and where it says so of each.
+fn carried<'a>(w: &mut Walk<'_>, t: &Table<'a>) -> (Carried, Vec<Val<&'a str>>) {
     let t = t.table(w, "carried", "the profile's `carried`");
     let mut found = BTreeMap::new();
-    for key in t.keys() {
+    let keys = t.keys();
+    for key in &keys {
         if let Some(path) = t.text(w, key.value) {
             let one = BTreeMap::from([(key.value.to_string(), path.value.to_string())]);
             let hint = "an answer's name, or \"*\", and where it is put";
@@ -926,7 +939,36 @@ fn carried(w: &mut Walk<'_>, t: &Table<'_>) -> Carried {
         }
     }
     // Each was checked.
-    Carried::try_from(found).unwrap_or_default()
+    (Carried::try_from(found).unwrap_or_default(), keys)
+}
+
+/// Whether each place in the initrd is that of an answer, and of one alone.
+fn places(w: &mut Walk<'_>, profile: &str, answers: &[Answer], said: &[Val<&str>]) {
+    let unknown =
+        |key: &&Val<&str>| key.value != "*" && answers.iter().all(|a| a.name != key.value);
+    for key in said.iter().filter(unknown) {
+        let names: Vec<&str> = answers.iter().map(|a| a.name.as_str()).collect();
+        let has = match names.is_empty() {
+            true => "it has none".into(),
+            false => format!("it has {}", names.join(", ")),
+        };
+        let hint = w.nearest(key.value, names, has);
+        let message = format!("profile {} has no answer {}", quoted(profile), quoted(key.value));
+        w.err(key.at, message, hint);
+    }
+    let mut taken: HashMap<Vec<&str>, &str> = HashMap::new();
+    for answer in answers {
+        let Some(place) = &answer.carried else { continue };
+        let parts = place.split('/').filter(|part| !part.is_empty()).collect();
+        let Some(first) = taken.insert(parts, &answer.name) else { continue };
+        let by = |name: &str| said.iter().find(|key| key.value == name);
+        // Where the profile says nothing of either, its installer does, and a test reads those.
+        let Some(at) = by(&answer.name).or_else(|| by(first)).or_else(|| by("*")) else { continue };
+        let hint = "each wants a path of its own; \"*\" stands for several, so a slash must end \
+                    its path: \"/tmp/\"";
+        let (first, second) = (quoted(first), quoted(&answer.name));
+        w.err(at.at, format!("the answers {first} and {second} are both put at {place}"), hint);
+    }
 }
 
 /// What a profile boots that cannot be booted now.
