@@ -184,6 +184,41 @@ fn check_for_programs() {
     assert_eq!((&typo["line"], &typo["column"]), (&json!(2), &json!(14)));
 }
 
+/// What a system of the user's own fetches by HTTPS: under our root, or one that everybody trusts.
+#[test]
+fn check_tells_whose_answers_want_our_ca() {
+    let dir = folder();
+    let own = |tls: &str, profile: &str| {
+        let config = format!(
+            "state-dir = \"s\"\n[tls]\nenabled = true\n{tls}[ipxe]\ndir = \"loaders\"\n\
+             [[profile]]\nname = \"own\"\nkind = \"live\"\nkernel = \"http://h/k\"\nmenu = false\n\
+             args = \"{{% if ca is defined %}}ca{{% endif %}} {{{{ answers.preseed }}}}\"\n\
+             answers = {{ preseed = \"own.cfg\" }}\n{profile}"
+        );
+        fs::write(dir.path().join("own.cfg"), "x").unwrap();
+        fs::write(dir.path().join("own.toml"), config).unwrap();
+        let out = run(dir.path(), "check --config own.toml");
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stdout));
+        text(&out.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let note = "profile own: its installer fetches preseed by HTTPS and must know our CA";
+    let said = own("", "");
+    assert!(said.contains(note), "{said}");
+    assert!(said.contains("carried = { \"preseed\" = \"/preseed\" }"), "{said}");
+    assert!(!said.contains("answers of"), "{said}");
+    let said = own("", "carried = { preseed = \"/preseed.cfg\" }\n");
+    assert!(!said.contains(note), "{said}");
+    let said = own("", "plain-answers = true\n");
+    assert!(!said.contains(note), "{said}");
+    assert!(said.contains("by HTTPS, port 443; answers of own by HTTP"), "{said}");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(["boot.example".to_string()]).unwrap();
+    fs::write(dir.path().join("chain.pem"), cert.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let said = own("certificate = \"chain.pem\"\nkey = \"key.pem\"\n", "");
+    assert!(!said.contains(note), "{said}");
+}
+
 #[test]
 fn a_keyring_is_read() {
     let dir = folder();

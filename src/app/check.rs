@@ -51,6 +51,7 @@ pub fn check(file: Option<&Path>) -> Checked {
     look.interfaces();
     look.notes.extend(silent(&config));
     look.installers();
+    look.notes.extend(untrusting(&config));
     look.notes.extend(config::open_secrets(&config));
     let Look { notes, errors, seen: mut all, .. } = look;
     for error in errors.errors {
@@ -88,9 +89,10 @@ pub fn served(config: &Config) -> Vec<String> {
     let mut lines = vec![
         format!("DHCP    {dhcp}"),
         format!(
-            "boots   {} into {} by {by}",
+            "boots   {} into {} by {by}{}",
             count(config.machines.len() as u64, "machine"),
             count(config.profiles.len() as u64, "profile"),
+            in_the_clear(config),
         ),
         format!("others  {}", others(config)),
     ];
@@ -105,6 +107,19 @@ pub fn served(config: &Config) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Whose answers everybody on the network can read though TLS is on.
+fn in_the_clear(config: &Config) -> String {
+    const NAMED: usize = 3;
+    let plain = |p: &&Profile| config.tls.enabled && p.plain_answers && !p.answers.is_empty();
+    let names: Vec<&str> = config.profiles.iter().filter(plain).map(|p| p.name.as_str()).collect();
+    let (named, more) = names.split_at(names.len().min(NAMED));
+    match (named.join(", "), more.len()) {
+        (_, 0) if named.is_empty() => String::new(),
+        (named, 0) => format!("; answers of {named} by HTTP"),
+        (named, n) => format!("; answers of {named} and {n} more by HTTP"),
+    }
 }
 
 /// What machines get that match nothing.
@@ -172,6 +187,34 @@ pub fn silent(config: &Config) -> Vec<Note> {
         )
     };
     config.profiles.iter().filter(installs).filter(silent).map(note).collect()
+}
+
+/// Profiles of the user's own whose system would fetch answers by HTTPS, under a root of which nobody
+/// but iPXE is told.
+fn untrusting(config: &Config) -> Vec<Note> {
+    let note = |p: &Profile| {
+        let fetched = p.answers.iter().filter(|a| a.carried.is_none());
+        let names: Vec<&str> = fetched.map(|a| a.name.as_str()).collect();
+        if names.is_empty() || p.release.is_some() || p.plain_answers || p.unready.is_some() {
+            return None;
+        }
+        let them = names.join(", ");
+        let places: Vec<String> = names.iter().map(|n| format!("{n:?} = \"/{n}\"")).collect();
+        Some(Finding::new(
+            config.place(&format!("profile/{}", p.name)),
+            format!(
+                "profile {}: its installer fetches {them} by HTTPS and must know our CA",
+                p.name
+            ),
+            format!(
+                "carried = {{ {} }} lets iPXE put it into the initrd; plain-answers = true sends it \
+                 by HTTP",
+                places.join(", ")
+            ),
+        ))
+    };
+    let root = config.tls.has_root();
+    config.profiles.iter().filter(|_| root).filter_map(note).collect()
 }
 
 struct Look {
