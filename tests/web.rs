@@ -870,6 +870,17 @@ fn by_https_all_travels_by_https_but_the_report() {
     ledger.told(told, Some([127, 0, 0, 1].into()), Timestamp::now());
     step("own.efi");
     own(None);
+    // A certificate that comes without a root: no DHCP tells of any, so nobody would ever leave a step
+    // that waits for it.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let without = Door { http_port: other.local_addr().unwrap().port(), ..door };
+    let leases = Box::new(|| serde_json::json!([]));
+    let web = Web::new(config.clone(), ledger.clone(), without, None, leases);
+    let mut rootless = runtime.block_on(async { start(web, vec![(other, None)], None).unwrap() });
+    let url = format!("http://127.0.0.1:{}/loader/autoexec.ipxe", without.http_port);
+    let entry = curl(&url, &[]).body;
+    assert!(entry.contains(&format!("{https}/boot/")) && !entry.contains("${trust}"), "{entry}");
+    runtime.block_on(rootless.stop());
     with(&|config| config.dhcp.mode = pilotlight::config::Mode::Off);
     let script = curl(&format!("{https}/boot/{}.ipxe", mac(1).hexhyp()), &trusting).body;
     assert!(script.contains(&format!("kernel {https}/b/")), "{script}");
