@@ -854,7 +854,7 @@ fn by_https_all_travels_by_https_but_the_report() {
     };
     step("snponly.efi");
     assert!(!beside("again/").contains("isset ${trust}"), "there is no third loader");
-    with(&|config| config.ipxe.loaders = vec![("uefi-x64".into(), "ipxe-amd64.efi".into())]);
+    with(&|config| config.ipxe.loaders = vec![("uefi-x64", "ipxe-amd64.efi".into())]);
     step("ipxe-amd64.efi");
     // The machine's own, where it is known by its address.
     let own = |loader: Option<&str>| {
