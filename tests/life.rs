@@ -453,17 +453,38 @@ fn what_is_made_for_one_machine_is_for_no_other_address() {
     }
     assert_eq!(server.alarms(), ["second-reader"]);
     assert_eq!(server.get(11, &boot.answer()), "for web1\n", "nothing is lost by it");
-    // DHCP gives the machine itself another address, as its own system asks by another client ID:
-    // files are there for it, but an answer has its one reader.
+    // DHCP gives the machine itself another address, as its own system asks by another client ID.
     server.leased(1, 13);
-    assert_eq!(server.get(13, &boot.kernel()), "k");
-    assert_eq!(server.ask(13, &boot.answer()).0, 403);
-    assert_eq!(server.get(11, &boot.answer()), "for web1\n");
-    // One that has read none so far reads its own there.
-    let other = server.boots(21, 2);
-    server.leased(2, 22);
-    assert_eq!(server.get(22, &other.answer()), "for web2\n");
-    assert_eq!(server.ask(21, &other.answer()).0, 403);
+    for path in [boot.answer(), boot.kernel()] {
+        server.get(13, &path);
+        assert_eq!(server.ask(12, &path).0, 403, "still nobody else");
+    }
+}
+
+#[test]
+fn an_answer_is_read_from_each_address_of_its_machine() {
+    let server = Server::new();
+    let mut config = (*server.config.load_full()).clone();
+    config.machines = vec![
+        Machine { address: Some(Ipv4Addr::new(127, 0, 0, 31)), ..machine("web1", 1, Some("web")) },
+        Machine { address: Some(Ipv4Addr::new(127, 0, 0, 32)), ..machine("web2", 2, Some("web")) },
+    ]
+    .into();
+    server.config.store(Arc::new(config));
+    let boot = server.boots(11, 1);
+    // Anaconda: ks.cfg from the lease, what its %post fetches from the address that it has set.
+    for from in [11, 31, 11] {
+        assert_eq!(server.get(from, &boot.answer()), "for web1\n");
+    }
+    assert_eq!(
+        server.get(31, &boot.says("busy")),
+        "noted: progress (done and failed are the words that count)\n"
+    );
+    assert!(server.alarms().is_empty(), "{:?}", server.alarms());
+    for from in [12, 32] {
+        assert_eq!(server.ask(from, &boot.answer()).0, 403, "another machine's address");
+    }
+    assert_eq!(server.alarms(), ["second-reader"]);
 }
 
 #[test]

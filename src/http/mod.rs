@@ -207,7 +207,7 @@ impl Web {
     /// An address that has no business with a boot's token: it goes to the alarms.
     fn second(&self, req: &HttpRequest, boot: &Boot, now: Timestamp) -> No {
         let (mac, reads) = (boot.mac, shown(peer(req)));
-        let its = shown(boot.reader.or(boot.address));
+        let its = shown(boot.address);
         let text = format!(
             "{reads} asked for what was made for {mac} at {its}: somebody has overheard its script, \
              or it has two addresses"
@@ -230,7 +230,9 @@ impl Web {
     }
 
     /// Whether a machine may speak from the address `asks`: the one that it had when its boot began,
-    /// the one that DHCP has given it since, or the one that is declared.
+    /// the one that DHCP has given it since, or the one that is declared. One boot has them all: iPXE
+    /// and Anaconda's ks.cfg come from a lease, and what its `%post` fetches from the static address
+    /// that the kickstart has set.
     fn is_at(
         &self,
         mac: Mac,

@@ -27,8 +27,6 @@ pub struct Boot {
     pub report: String,
     /// The address that asked for its script.
     pub address: Option<Ipv4Addr>,
-    /// The address that read an answer: the only one that gets any.
-    pub reader: Option<Ipv4Addr>,
     /// Whether it is an attempt to install, which the machine's life knows of.
     pub installs: bool,
     /// Not kept on any disk.
@@ -52,7 +50,6 @@ impl Boot {
             key: token::key(&token),
             report: token::report(&token),
             address,
-            reader: None,
             installs,
             token: Some(token),
         }
@@ -69,7 +66,6 @@ impl Boot {
             key: attempt.boot.clone(),
             report: attempt.report.clone(),
             address: attempt.address,
-            reader: None,
             installs: true,
             token: None,
         })
@@ -176,16 +172,4 @@ impl Boots {
     pub fn newest(&self, mac: Mac, life: Option<&Life>, now: Timestamp) -> Option<&Boot> {
         self.by_mac.get(&mac).map(|slot| &slot.boot).filter(|b| b.lives(life, now))
     }
-
-    /// Takes note of who reads an answer: whether it is the one address that may.
-    pub fn read(&mut self, key: &str, by: Option<Ipv4Addr>) -> bool {
-        let mac = self.keys.get(key).copied();
-        let slot = mac.and_then(|mac| self.by_mac.get_mut(&mac));
-        slot.is_some_and(|slot| {
-            *slot.boot.reader.get_or_insert(by.unwrap_or(NOBODY)) == by.unwrap_or(NOBODY)
-        })
-    }
 }
-
-/// An address that nobody has, for a reader whose is not known.
-const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;

@@ -701,11 +701,6 @@ impl Ledger {
         Some((mac, boot.filter(|b| alive.as_ref() == Some(&b.key))))
     }
 
-    /// Takes note of who reads an answer of a boot: whether it is the first, or the same again.
-    pub fn read(&self, boot: &Boot, by: Option<Ipv4Addr>) -> bool {
-        self.state().boots.read(&boot.key, by)
-    }
-
     /// DHCP's word of where a machine is; nobody else says it.
     pub fn leased(&self, mac: Mac, leased: Leased) {
         let mut state = self.state();
