@@ -327,7 +327,7 @@ impl<'a> Scene<'a> {
 
     /// Where in the initrd iPXE puts an answer. By HTTPS only iPXE is sure to fetch: it was told of our
     /// CA before it started, and an installer was not.
-    fn carried<'b>(&self, answer: &'b Answer) -> Option<&'b str> {
+    pub fn carried<'b>(&self, answer: &'b Answer) -> Option<&'b str> {
         let linux = self.profile.boot(self.facts.is_uefi()).is_linux();
         answer.carried.as_deref().filter(|_| self.secure && linux)
     }

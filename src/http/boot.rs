@@ -20,6 +20,7 @@ use crate::config::{Config, Mode};
 use crate::ipxe;
 use crate::ledger::{Boot, Leased, NotDone, Script};
 use crate::media::{self, Library};
+use crate::model::diagnosis;
 use crate::model::event::{plain, size};
 use crate::model::firmware::{self, Transport};
 use crate::model::lifecycle::{Begin, Word};
@@ -577,17 +578,26 @@ pub async fn answer(
         let at = at.ok_or_else(|| No::NoAnswer(profile.name.clone(), plain(&name, 80)))?;
         let machine = decide::effective(&config, &facts, life.as_deref());
         let scene = Scene::new(&config, machine.as_deref(), profile, &facts, &urls);
-        let template = render::template(profile, &profile.answers[at])?;
-        Ok::<_, No>(render::whole_answer(&scene, &profile.answers[at], &template)?)
+        let answer = &profile.answers[at];
+        let text = render::template(profile, answer)
+            .and_then(|template| render::whole_answer(&scene, answer, &template));
+        // What is carried iPXE fetches before the kernel runs: no installer has read it by then.
+        let (stage, what) = match scene.carried(answer) {
+            Some(_) => (Stage::Initrd, diagnosis::CARRIED),
+            None => (Stage::Answer, "GET"),
+        };
+        Ok::<_, No>((stage, what, text))
     };
-    let text = web.renders.run(&config, &boot.profile, job).await.and_then(|made| made);
+    let made = web.renders.run(&config, &boot.profile, job).await.and_then(|made| made);
+    let stage = made.as_ref().map_or(Stage::Answer, |(stage, ..)| *stage);
     if changes {
-        web.stepped(&boot, Stage::Answer);
+        web.stepped(&boot, stage);
     }
-    let text = text.map_err(|no| web.unmade(&boot, &asked, no, now))?;
+    let text = made.and_then(|(_, what, text)| Ok((what, text?)));
+    let (what, text) = text.map_err(|no| web.unmade(&boot, &asked, no, now))?;
     if changes {
         let said = format!("{asked} ({})", size(text.reveal().len() as u64));
-        web.record(Some(boot.mac), Stage::Answer, "GET", said);
+        web.record(Some(boot.mac), stage, what, said);
     }
     // What is in it may be a secret of this machine.
     let mut answer = plain_text(text.reveal().into());

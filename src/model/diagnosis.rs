@@ -26,6 +26,8 @@ const RESTARTED: &str = "it started again before it reported";
 const ANSWERS: [&str; 3] = ["other address", "has no answer", "answer file"];
 /// What an answer that cannot be made is told with, and read here.
 pub const UNMADE: &str = "its answer ";
+/// An answer that iPXE puts into the initrd: the kernel has yet to run.
+pub const CARRIED: &str = "carried";
 /// What is said of a machine that is not the one that it says it is, and who it was.
 const IMPOSTORS: [(&str, &str); 3] = [
     (" had the UUID ", "uuid-changed"),
@@ -343,6 +345,8 @@ struct Seen<'a> {
     kernel: Fetched,
     initrd: Fetched,
     answered: bool,
+    /// Whether iPXE has put an answer into its initrd.
+    carried: bool,
     system: bool,
     tree: Option<&'a str>,
     /// Whether the newest file was cut.
@@ -394,6 +398,9 @@ impl<'a> Seen<'a> {
                     _ => seen.entry = true,
                 },
                 Stage::Kernel => seen.kernel.take(event.what, event.transfer.as_ref()),
+                Stage::Initrd if event.what == CARRIED => {
+                    (seen.carried, seen.unmade) = (true, None);
+                }
                 Stage::Initrd => seen.initrd.take(event.what, event.transfer.as_ref()),
                 Stage::Answer => (seen.answered, seen.unmade) = (true, None),
                 Stage::System => {
@@ -505,7 +512,8 @@ fn missing(case: &Case<'_>, seen: &Seen<'_>) -> Option<Cause> {
     if let Some(why) = seen.unmade {
         return Some(Cause::AnswerUnmade(plain(why, WHY)));
     }
-    if let Some(why) = seen.answer_refused.filter(|_| !seen.answered || seen.refused.is_some()) {
+    let answered = seen.answered || seen.carried;
+    if let Some(why) = seen.answer_refused.filter(|_| !answered || seen.refused.is_some()) {
         return Some(Cause::AnswerRefused(plain(why, WHY)));
     }
     if seen.system || seen.answered {
@@ -513,7 +521,7 @@ fn missing(case: &Case<'_>, seen: &Seen<'_>) -> Option<Cause> {
         return match (seen.refused, seen.tree_cut) {
             (Some(why), _) if silent(60) => Some(Cause::Tree(format!(": {}", plain(why, WHY)))),
             (None, true) if silent(60) => Some(Cause::Tree(packages.unwrap_or_default())),
-            _ if installs && !seen.answered && seen.tree.is_none() && !seen.reported => {
+            _ if installs && !answered && seen.tree.is_none() && !seen.reported => {
                 silent(300).then_some(Cause::NoAnswerFile)
             }
             _ if installs && (timed_out || silent(1800)) => {
@@ -672,6 +680,7 @@ mod tests {
     const SYSTEM: &str = "system DHCPDISCOVER from m via eth1
         system DHCPACK on 10.0.0.100 to m via eth1";
     const ANSWER: &str = "answer GET preseed (157 bytes)";
+    const CARRIED_ANSWER: &str = "initrd carried preseed (157 bytes)";
     const TREE: &str = "system sent package tree: 812 files @310000000/310000000";
 
     fn after(parts: &[&str]) -> String {
@@ -755,6 +764,14 @@ mod tests {
         &[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD], 200,
         "kernel-silent: kernel and initrd sent, and then nothing"
     )]
+    #[case(
+        &[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, CARRIED_ANSWER], 200,
+        "kernel-silent: kernel and initrd sent, and then nothing"
+    )]
+    #[case(
+        &[SCRIPT, "kernel GET d/linux", "kernel sent d/linux @8220000/8220000", CARRIED_ANSWER], 200,
+        "kernel-silent: kernel sent, and then nothing"
+    )]
     fn it_stopped(#[case] lines: &[&str], #[case] silent: i64, #[case] want: &str) {
         let got = found(&after(lines), "uefi-x64", None, silent);
         assert!(got.starts_with(want), "{got:?}");
@@ -776,6 +793,7 @@ mod tests {
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD], 60)]
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, SYSTEM], 3600)]
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, SYSTEM, ANSWER, TREE, "system report booted"], 3600)]
+    #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, CARRIED_ANSWER], 60)]
     #[case(&[OFFERED, GIVEN, LOADED, "script GET /boot/m.ipxe: local disk: chosen in the menu"], 3600)]
     fn it_goes_on(#[case] lines: &[&str], #[case] silent: i64) {
         assert_eq!(found(&after(lines), "uefi-x64", None, silent), "");
@@ -823,6 +841,9 @@ mod tests {
     )]
     #[case(&[SYSTEM, ANSWER, TREE], 900, "")]
     #[case(&[KERNEL, INITRD], 200, "kernel-silent: ")]
+    #[case(&[KERNEL, INITRD, CARRIED_ANSWER], 200, "kernel-silent: ")]
+    #[case(&[KERNEL, INITRD, CARRIED_ANSWER, SYSTEM], 900, "")]
+    #[case(&[KERNEL, INITRD, CARRIED_ANSWER, SYSTEM], 2000, "no-report: ")]
     fn it_stopped_while_installing(
         #[case] lines: &[&str],
         #[case] silent: i64,
