@@ -41,10 +41,11 @@ state-dir = "$dir/state"
 
 [dhcp]
 mode = "full"
+ping-check = false
 
 [[subnet]]
 network = "10.77.0.0/16"
-range = "10.77.16.0-10.77.239.255"
+range = "10.77.64.0-10.77.127.255"
 
 [[files]]
 name = "f"
@@ -64,7 +65,7 @@ TOML
 
 watch_load() { # CONFIG LOG
     inside "$load" "${load_pinned[@]}" "$pilotlight" rehearse --server "$address" --from 10.77.0.2 \
-        --config "$1" --keep-leases --json >"$2" 2>"$2.log"
+        --config "$1" --source-per-machine --keep-leases --json >"$2" 2>"$2.log"
 }
 
 watch_get() { inside "$server" curl -sS --max-time 10 "$@"; }
@@ -77,6 +78,9 @@ one_watch() {
     rm -rf "$dir"
     make_dir "$dir"
     cable
+    # Each machine speaks from its own address; for the kernel's table of neighbours they are one.
+    ip -n "$load" route add local 10.77.64.0/18 dev lo
+    ip -n "$server" route add 10.77.64.0/18 via 10.77.0.2
     pinned=(taskset -c 0) load_pinned=(taskset -c 1)
     watch_configure
     [[ $1 != off ]] || export PILOTLIGHT_EVENTS=off

@@ -22,6 +22,10 @@ mode = "full"
 network = "10.77.0.0/24"
 range = "10.77.0.100-10.77.0.199"
 "#;
+/// The same where the machines' addresses are this host's already, and so answer a ping.
+fn full_unasked() -> String {
+    FULL.replace("\"full\"", "\"full\"\nping-check = false")
+}
 /// Everything that begins with 02:00:00 boots; 02:00:01 does not.
 const BOOTS: &str = r#"
 [ipxe]
@@ -34,7 +38,7 @@ name = "web"
 kind = "live"
 kernel = "pub/linux"
 initrd = "pub/initrd"
-args = "inst.ks={{ answers.ks }}"
+args = "inst.ks={{ answers.ks }} r={{ report }}"
 answers = { ks = "ks.cfg" }
 [[machine]]
 name = "hall"
@@ -247,9 +251,18 @@ fn by_https_and_as_the_configuration_declares_them() {
         return;
     }
     let lab = Lab::new();
-    let _server = lab.start(&format!("[tls]\nenabled = true\n{FULL}{BOOTS}"));
+    let _server = lab.start(&format!("[tls]\nenabled = true\n{}{BOOTS}", full_unasked()));
     let config = lab.path("pilotlight.toml");
-    let out = rehearse(&["--config", &config, "--json"]);
+    ip("route add local 10.77.0.96/27 dev lo");
+    ip("route add local 10.77.0.128/26 dev lo");
+    let refused = rehearse(&["--config", &config]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        words(&refused).contains("--config wants --source-per-machine: "),
+        "{}",
+        words(&refused)
+    );
+    let out = rehearse(&["--config", &config, "--source-per-machine", "--json"]);
     let (json, steps) = figures(&out);
     assert!(out.status.success(), "{}", words(&out));
     // The machine with a whole class of addresses is none in particular.
@@ -262,6 +275,63 @@ fn by_https_and_as_the_configuration_declares_them() {
     let wrong = rehearse(&["--machines", "1", "--ca", &lab.path("ks.cfg")]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(words(&wrong).contains("no certificate to trust"), "{}", words(&wrong));
+}
+
+#[test]
+fn a_rehearsal_is_no_attempt_and_gets_no_secret() {
+    if !in_a_namespace("a_rehearsal_is_no_attempt_and_gets_no_secret") {
+        return;
+    }
+    let lab = Lab::new();
+    let config = BOOTS
+        .replace("kind = \"live\"", "secrets = { word = \"planted\" }")
+        .replace("ks.cfg", "own.cfg");
+    lab.write("own.cfg", "pw {{ secrets.word }}\n");
+    let _server = lab.start(&format!("{}{config}", full_unasked()));
+    let config = lab.path("pilotlight.toml");
+    ip("route add local 10.77.0.96/27 dev lo");
+    ip("route add local 10.77.0.128/26 dev lo");
+    let machine = || lab.get("/api/v1/machines/52:54:00:00:00:01");
+    for _ in 0..4 {
+        let (json, steps) =
+            figures(&rehearse(&["--config", &config, "--source-per-machine", "--json"]));
+        assert!(steps.contains(&("answer".into(), 1, 0)), "{json}");
+        let machine = machine();
+        assert_eq!((&machine["state"], &machine["attempt"]), (&"assigned".into(), &Value::Null));
+        assert_eq!(machine["failures"], 0, "{machine}");
+        assert!(machine.to_string().contains("rehearsed: boots profile web"), "{machine}");
+    }
+    assert_eq!(lab.get("/api/v1/alarms"), Value::Array(vec![]));
+
+    // An installation that runs goes on beside it, and what is rehearsed opens no secret.
+    let address = lab.get("/api/v1/leases")[0]["address"].as_str().unwrap().to_string();
+    let address = [address, lab.get("/api/v1/leases")[1]["address"].as_str().unwrap().into()]
+        .into_iter()
+        .find(|at| asks(at, SCRIPT).contains("/b/"))
+        .unwrap();
+    let seed = |script: &str| {
+        let at = script.find("/b/").unwrap_or_else(|| panic!("{script}"));
+        format!("{}/answer/ks", &script[at..at + 3 + 32])
+    };
+    let real = seed(&asks(&address, SCRIPT));
+    assert_eq!(machine()["state"], "installing");
+    let pretended = asks(&address, &format!("{SCRIPT}&rehearse=1"));
+    assert_eq!(asks(&address, &seed(&pretended)), "pw (secret word)\n");
+    let report = pretended.find("r=").map(|at| &pretended[at + 2..]).unwrap();
+    let report = report.split([' ', '\n']).next().unwrap().trim_start_matches("http://10.77.0.1");
+    assert_eq!(asks(&address, &format!("{report}/done")), "noted: progress\n");
+    assert_eq!(machine()["state"], "installing");
+    assert_eq!(asks(&address, &real), "pw planted\n");
+}
+
+const SCRIPT: &str = "/boot/52-54-00-00-00-01.ipxe?memsize=2048";
+
+/// What the boot door says to who asks from an address.
+fn asks(from: &str, path: &str) -> String {
+    let url = format!("http://10.77.0.1{path}");
+    let mut curl = Command::new("curl");
+    let out = curl.args(["-sS", "--max-time", "20", "--interface", from, &url]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
 }
 
 #[test]

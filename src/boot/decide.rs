@@ -17,6 +17,9 @@ pub struct Ask {
     pub choose: Option<String>,
     /// It has asked by DHCP once more because we told it to (`ipxe/lease.ipxe`).
     pub again: bool,
+    /// Whoever asks only pretends to be the machine (`pilotlight rehearse`): nothing of its life
+    /// changes, and no secret leaves.
+    pub rehearse: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

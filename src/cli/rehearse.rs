@@ -28,9 +28,13 @@ const MACHINES: u64 = 50;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  sudo pilotlight rehearse --server 10.77.0.1 --config pilotlight.toml
+  sudo ip route add local 10.77.0.0/24 dev lo
+  sudo pilotlight rehearse --server 10.77.0.1 --config pilotlight.toml \\
+      --source-per-machine
       All declared machines boot at once: DHCP, loader, scripts, kernel, initrd,
-      answer. Nothing is reported, so none is taken for installed.
+      answer. It counts as no attempt, none is taken for installed, and answers
+      hold no secrets: (secret NAME) is in their place. Their addresses are this
+      host's then, and answer a ping: the server wants [dhcp] ping-check = false.
   sudo pilotlight rehearse --server 10.77.0.1 --machines 2000 --firmware mixed
       Machines that nobody knows: they end in the menu.
   sudo pilotlight rehearse --server 10.77.0.1 --only dhcp --rate 500 --seconds 9
@@ -149,6 +153,14 @@ fn prefix(text: &str) -> Result<[u8; 3], String> {
 
 impl Rehearse {
     fn options(&self) -> anyhow::Result<Options> {
+        if self.config.is_some() && !self.source_per_machine && self.only.is_none() {
+            bail!(
+                "--config wants --source-per-machine: a declared machine gets its script at its own \
+                 address alone, and from one for all they are \"two machines with one MAC\". Let \
+                 their network lead here (`ip route add local NETWORK dev lo`), or rehearse \
+                 --only dhcp"
+            );
+        }
         let seconds = |s: f64| match s.is_finite() && s > 0.0 && s <= 1e6 {
             true => Ok(Duration::from_secs_f64(s)),
             false => bail!("--seconds {s}: a number of seconds above 0"),

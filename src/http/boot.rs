@@ -20,12 +20,12 @@ use crate::config::{Config, Mode};
 use crate::ipxe;
 use crate::ledger::{Boot, Leased, NotDone, Script};
 use crate::media::{self, Library};
-use crate::model::diagnosis;
+use crate::model::diagnosis::{CARRIED, REHEARSED};
 use crate::model::event::{plain, size};
 use crate::model::firmware::{self, Transport};
 use crate::model::lifecycle::{Begin, Word};
 use crate::model::{
-    Event, Facts, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why, machine,
+    Event, Facts, Hidden, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why,
 };
 
 /// The largest report.
@@ -106,6 +106,9 @@ pub async fn script(
         };
         return Ok(plain_text(made.script));
     }
+    if asked.ask.rehearse {
+        return Ok(plain_text(rehearsed(&web, &mut asked, &req, now).await?));
+    }
     asked.facts = web.ledger.told(asked.facts, peer(&req), now);
     let (made, boot) = answered(&web, &mut asked, peer(&req), now).await?;
 
@@ -123,6 +126,36 @@ pub async fn script(
         web.ledger.step_later(mac, LifeEvent::Discover, 0, now);
     }
     Ok(plain_text(made.script))
+}
+
+/// The script for who only pretends to be the machine: what it would be told, and a boot of its own
+/// that opens files, and answers without their secrets.
+async fn rehearsed(
+    web: &Web,
+    asked: &mut Asked,
+    req: &HttpRequest,
+    now: Timestamp,
+) -> Result<String, No> {
+    let mac = asked.facts.mac;
+    let made = match asked.question().boots_what() {
+        Some(profile) => {
+            let boot = Boot::new(token(), asked.facts.clone(), &profile, peer(req), false, now)
+                .rehearsed();
+            asked.urls.token = boot.token().unwrap_or_default().to_string();
+            let made = rendered(web, asked, &profile).await?;
+            if made.profile.is_some() {
+                web.ledger.rehearses(boot);
+            }
+            made
+        }
+        None => asked.question().make(|profile| asked.question().ready(profile, true)),
+    };
+    if let Some(why) = &made.why {
+        web.ledger.refused("boot", Some(mac), why, now);
+    }
+    let said = [req.path(), ": ", REHEARSED, &made.said].concat();
+    web.record(Some(mac), Stage::Script, "GET", said);
+    Ok(made.script)
 }
 
 /// All that a script is made of.
@@ -569,7 +602,7 @@ pub async fn answer(
     let (facts, life) = (boot.facts.clone(), web.ledger.life(boot.mac));
     let urls = web.urls(local(&req), &token);
     let asked = plain(&name, 80);
-    let (theirs, booted) = (config.clone(), boot.profile.clone());
+    let (theirs, booted, rehearsed) = (config.clone(), boot.profile.clone(), boot.rehearsed);
     let job = move || {
         let config = theirs;
         let gone = || No::NoProfile(booted.clone());
@@ -579,11 +612,13 @@ pub async fn answer(
         let machine = decide::effective(&config, &facts, life.as_deref());
         let scene = Scene::new(&config, machine.as_deref(), profile, &facts, &urls);
         let answer = &profile.answers[at];
-        let text = render::template(profile, answer)
-            .and_then(|template| render::whole_answer(&scene, answer, &template));
+        let text = render::template(profile, answer).and_then(|template| match rehearsed {
+            true => render::answer(&scene, answer, &template).map(Hidden::new),
+            false => render::whole_answer(&scene, answer, &template),
+        });
         // What is carried iPXE fetches before the kernel runs: no installer has read it by then.
         let (stage, what) = match scene.carried(answer) {
-            Some(_) => (Stage::Initrd, diagnosis::CARRIED),
+            Some(_) => (Stage::Initrd, CARRIED),
             None => (Stage::Answer, "GET"),
         };
         Ok::<_, No>((stage, what, text))
@@ -596,7 +631,8 @@ pub async fn answer(
     let text = made.and_then(|(_, what, text)| Ok((what, text?)));
     let (what, text) = text.map_err(|no| web.unmade(&boot, &asked, no, now))?;
     if changes {
-        let said = format!("{asked} ({})", size(text.reveal().len() as u64));
+        let mark = if rehearsed { REHEARSED } else { "" };
+        let said = format!("{mark}{asked} ({})", size(text.reveal().len() as u64));
         web.record(Some(boot.mac), stage, what, said);
     }
     // What is in it may be a secret of this machine.
@@ -654,6 +690,8 @@ pub async fn report(
             Ok(plain_text(if again { "noted already\n" } else { "noted\n" }.into()))
         }
         (_, Some(boot)) => {
+            let mark = if boot.rehearsed { REHEARSED } else { "" };
+            let detail = [mark, &detail].concat();
             web.record(Some(mac), Stage::System, "report", detail);
             web.stepped(&boot, Stage::System);
             // A live system's word is for the timeline, whatever it is.

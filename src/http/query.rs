@@ -42,6 +42,7 @@ pub fn read(mac: Mac, query: &str, peer: Option<Ipv4Addr>) -> (Facts, Ask) {
             "buildarch" => buildarch = value.into(),
             "platform" => platform = value.into(),
             "choose" => ask.choose = text(),
+            "rehearse" => ask.rehearse = value == "1",
             "again" => ask.again = value == "1",
             _ => {}
         }

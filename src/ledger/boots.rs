@@ -29,6 +29,8 @@ pub struct Boot {
     pub address: Option<Ipv4Addr>,
     /// Whether it is an attempt to install, which the machine's life knows of.
     pub installs: bool,
+    /// Whether it is only pretended: its answers hold no secrets, and its reports change nothing.
+    pub rehearsed: bool,
     /// Not kept on any disk.
     token: Option<String>,
 }
@@ -51,8 +53,14 @@ impl Boot {
             report: token::report(&token),
             address,
             installs,
+            rehearsed: false,
             token: Some(token),
         }
+    }
+
+    /// The same, only pretended.
+    pub fn rehearsed(self) -> Boot {
+        Boot { installs: false, rehearsed: true, ..self }
     }
 
     /// Of the attempt that ran when the server was stopped.
@@ -67,6 +75,7 @@ impl Boot {
             report: attempt.report.clone(),
             address: attempt.address,
             installs: true,
+            rehearsed: false,
             token: None,
         })
     }
@@ -167,6 +176,11 @@ impl Boots {
         let mac = *self.reports.get(report)?;
         let boot = self.by_mac.get(&mac).map(|slot| &slot.boot);
         Some((mac, boot.filter(|b| b.report == report)))
+    }
+
+    /// The boot of a key that is live: no life knows of it.
+    pub fn live(&self, key: &str, now: Timestamp) -> Option<&Boot> {
+        self.newest(self.machine(key)?, None, now).filter(|b| b.key == key)
     }
 
     pub fn newest(&self, mac: Mac, life: Option<&Life>, now: Timestamp) -> Option<&Boot> {

@@ -153,6 +153,8 @@ struct State {
     alive: HashSet<Mac>,
     by_ip: HashMap<Ipv4Addr, Mac>,
     boots: boots::Boots,
+    /// Those that are only pretended: beside the others, so that none of those ends by it.
+    rehearsed: boots::Boots,
     refused: BTreeMap<(&'static str, &'static str), u64>,
     alarms: BTreeMap<(&'static str, String), Alarm>,
     lines: Lines,
@@ -676,6 +678,11 @@ impl Ledger {
         self.state().boots.open(boot);
     }
 
+    /// A boot that is only pretended, beside the one that the machine may be in.
+    pub fn rehearses(&self, boot: Boot) {
+        self.state().rehearsed.open(boot);
+    }
+
     /// The newest boot of a machine, while it lives.
     pub fn newest_boot(&self, mac: Mac, now: Timestamp) -> Option<Boot> {
         let life = self.life(mac);
@@ -685,6 +692,9 @@ impl Ledger {
     /// The boot that a token belongs to, while it lives.
     pub fn boot(&self, token: &str, now: Timestamp) -> Option<Boot> {
         let key = token::key(token);
+        if let Some(boot) = self.state().rehearsed.live(&key, now) {
+            return Some(boot.clone());
+        }
         let mac = self.state().boots.machine(&key)?;
         self.newest_boot(mac, now).filter(|b| b.key == key)
     }
@@ -694,6 +704,10 @@ impl Ledger {
     pub fn reported(&self, report: &str, now: Timestamp) -> Option<(Mac, Option<Boot>)> {
         let (mac, boot) = {
             let state = self.state();
+            let rehearsed = state.rehearsed.reported(report).and_then(|(_, boot)| boot);
+            if let Some(boot) = rehearsed.and_then(|b| state.rehearsed.live(&b.key, now)) {
+                return Some((boot.mac, Some(boot.clone())));
+            }
             let (mac, boot) = state.boots.reported(report)?;
             (mac, boot.cloned())
         };

@@ -28,6 +28,8 @@ const ANSWERS: [&str; 3] = ["other address", "has no answer", "answer file"];
 pub const UNMADE: &str = "its answer ";
 /// An answer that iPXE puts into the initrd: the kernel has yet to run.
 pub const CARRIED: &str = "carried";
+/// Before what a machine that was only pretended was told, and did.
+pub const REHEARSED: &str = "rehearsed: ";
 /// What is said of a machine that is not the one that it says it is, and who it was.
 const IMPOSTORS: [(&str, &str); 3] = [
     (" had the UUID ", "uuid-changed"),
@@ -290,6 +292,8 @@ pub fn diagnose(case: &Case<'_>) -> Option<Diagnosis> {
     let cause = match recorded(case, &seen) {
         Told::Cause(cause) => Some(cause),
         Told::Well => None,
+        // No kernel ever runs there.
+        Told::Nothing if seen.decision.is_some_and(|d| d.starts_with(REHEARSED)) => None,
         Told::Nothing => missing(case, &seen)
             .or_else(|| seen.impostor.map(|(said, name)| Cause::Impostor(plain(said, WHY), name))),
     };
@@ -794,6 +798,7 @@ mod tests {
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, SYSTEM], 3600)]
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, SYSTEM, ANSWER, TREE, "system report booted"], 3600)]
     #[case(&[OFFERED, GIVEN, LOADED, SCRIPT, KERNEL, INITRD, CARRIED_ANSWER], 60)]
+    #[case(&[SCRIPT, "script GET /boot/m.ipxe: rehearsed: boots profile web", KERNEL, INITRD], 3600)]
     #[case(&[OFFERED, GIVEN, LOADED, "script GET /boot/m.ipxe: local disk: chosen in the menu"], 3600)]
     fn it_goes_on(#[case] lines: &[&str], #[case] silent: i64) {
         assert_eq!(found(&after(lines), "uefi-x64", None, silent), "");

@@ -47,7 +47,6 @@ impl Machine {
             "manufacturer" => "pilotlight".into(),
             "product" => "rehearsal".into(),
             "version" => "2.0.0".into(),
-            "memsize" => "1024".into(),
             "platform" => match self.firmware.family {
                 Family::Bios => "pcbios".into(),
                 Family::Uefi => "efi".into(),
@@ -410,6 +409,7 @@ mod tests {
         let Step::Fetch(What::Script, url) = step else { panic!("{step:?}") };
         assert!(url.starts_with("http://10.77.0.1/boot/52-54-00-00-00-01.ipxe?uuid=&"), "{url}");
         assert!(url.contains("&buildarch=x86_64&platform=efi&"), "{url}");
+        assert!(url.contains("&memsize=&"), "no memory is too little for any profile: {url}");
         assert!(url.ends_with("&ip=10.77.0.100"), "{url}");
         let again = entry.step(&machine("uefi-x64"), false);
         let Step::Stuck(Stuck::Waits(screen)) = again else { panic!("{again:?}") };
