@@ -60,6 +60,17 @@ pub enum State {
     InUse,
 }
 
+/// What became of an address that answered a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// It rests: nobody gets it.
+    Rests,
+    /// It is leased to whom it was asked for, who answers for itself.
+    Its,
+    /// It is another's by now.
+    Not,
+}
+
 impl State {
     fn word(self) -> &'static str {
         match self {
@@ -434,16 +445,18 @@ impl Leases {
         Ok(())
     }
 
-    /// The address answered a ping: somebody who is no client of ours sits there. True if it is
-    /// set aside; one that is leased meanwhile stays with its client.
-    pub fn set_aside(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
+    /// The address, which was to be given to `client`, answered a ping: somebody who is no client of
+    /// ours sits there, or it itself by now. One that is leased meanwhile stays with its client.
+    pub fn set_aside(&mut self, address: Ipv4Addr, client: Mac, now: Timestamp) -> Aside {
         self.sweep(now);
-        let offered = |h: &&Held| h.live && h.lease.state == State::Offered;
-        let Some(mac) = self.by_address.get(&address).filter(offered).map(|h| h.lease.mac) else {
-            return false;
-        };
-        self.rest(mac, address, State::InUse, now, after(now, REST), None);
-        true
+        match self.by_address.get(&address).filter(|h| h.live).map(|h| &h.lease) {
+            Some(lease) if lease.state == State::Offered => {
+                self.rest(lease.mac, address, State::InUse, now, after(now, REST), None);
+                Aside::Rests
+            }
+            Some(lease) if lease.state == State::Bound && lease.mac == client => Aside::Its,
+            _ => Aside::Not,
+        }
     }
 
     /// Whether offers are given that are not kept: whoever comes for one is taken at its word.
@@ -945,7 +958,7 @@ mod tests {
         let mut l = leases(&s);
         let a = l.offer(&who(1), &s, None, at(0)).unwrap();
         assert!(a.new);
-        assert!(l.set_aside(a.address, at(0)));
+        assert_eq!(l.set_aside(a.address, mac(1), at(0)), Aside::Rests);
         assert_eq!(l.take_changes().len(), 1);
         assert_eq!(
             l.bind(&who(1), a.address, &s, HOUR, None, at(1)),
@@ -954,7 +967,8 @@ mod tests {
         let b = bound(&mut l, &who(1), &s, 1).unwrap();
         assert_ne!(a.address, b);
         assert!(!l.offer(&who(1), &s, None, at(2)).unwrap().new, "its own");
-        assert!(!l.set_aside(b, at(2)), "leased meanwhile");
+        assert_eq!(l.set_aside(b, mac(1), at(2)), Aside::Its, "it was quicker than its ping");
+        assert_eq!(l.set_aside(b, mac(2), at(2)), Aside::Not, "leased meanwhile");
         assert_eq!(bound(&mut l, &who(2), &s, 3599), Err(Refused::PoolFull(s.network)));
         assert_eq!(bound(&mut l, &who(2), &s, 3600), Ok(a.address));
     }
@@ -1023,7 +1037,7 @@ mod tests {
                 }
                 _ => {
                     let Some(a) = own else { continue };
-                    l.set_aside(a, at(now));
+                    l.set_aside(a, mac(n), at(now));
                 }
             }
             if now % 1000 == 999 {

@@ -6,7 +6,8 @@
 //!    system takes the first offer it sees, so its DISCOVER is held until the answer would be there
 //!    ([`WAIT`]), and then decided anew.
 //! 2. An answer ([`Probes::heard`]) sets the address aside. The REQUEST for it gets a NAK, and a
-//!    held DISCOVER another address.
+//!    held DISCOVER another address. One that comes when the client has taken the address is the
+//!    client's own.
 //! 3. Silence ([`Probes::over`]) is consent.
 //!
 //! In a storm nobody is asked ([`BUDGET`]): a hall of machines at once would fill the kernel's
@@ -15,6 +16,8 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
+
+use crate::model::Mac;
 
 /// A host on this network answers within it, ARP included.
 pub const WAIT: Duration = Duration::from_millis(200);
@@ -29,6 +32,8 @@ const HEAD: usize = 8;
 #[derive(Debug)]
 struct Probe<H> {
     address: Ipv4Addr,
+    /// Whom it is to be given to.
+    client: Mac,
     number: u16,
     until: Instant,
     held: Option<H>,
@@ -54,6 +59,7 @@ impl<H> Probes<H> {
     pub fn begin(
         &mut self,
         address: Ipv4Addr,
+        client: Mac,
         held: Option<H>,
         now: Instant,
     ) -> Result<Vec<u8>, Option<H>> {
@@ -69,12 +75,13 @@ impl<H> Probes<H> {
         self.budget -= 1;
         self.number = self.number.wrapping_add(1);
         let number = self.number;
-        self.waiting.push_back(Probe { address, number, until: now + WAIT, held });
+        self.waiting.push_back(Probe { address, client, number, until: now + WAIT, held });
         Ok(echo(self.id, number))
     }
 
-    /// An ICMP packet with its IP header: the address that is taken, and who waited to know.
-    pub fn heard(&mut self, packet: &[u8]) -> Option<(Ipv4Addr, Option<H>)> {
+    /// An ICMP packet with its IP header: the address that is taken, whom it was to be given to, and
+    /// who waited to know.
+    pub fn heard(&mut self, packet: &[u8]) -> Option<(Ipv4Addr, Mac, Option<H>)> {
         let from = Ipv4Addr::from(*packet.get(12..)?.first_chunk::<4>()?);
         let head = usize::from(packet.first()? & 0xf) * 4;
         let icmp = packet.get(head..)?;
@@ -85,7 +92,7 @@ impl<H> Probes<H> {
         }
         let at = self.waiting.iter().position(|p| p.address == from && p.number == number)?;
         let probe = self.waiting.remove(at)?;
-        Some((probe.address, probe.held))
+        Some((probe.address, probe.client, probe.held))
     }
 
     /// The next DISCOVER whose wait has ended in silence.
@@ -136,12 +143,13 @@ mod tests {
     fn silence_is_consent_and_an_answer_is_not() {
         let (mut probes, start) = (Probes::new(7), Instant::now());
         let [a, b, c] = [2, 3, 4].map(|n| Ipv4Addr::new(10, 0, 0, n));
-        let first = probes.begin(a, Some("a"), start).unwrap();
-        let second = probes.begin(b, None, start).unwrap();
-        probes.begin(c, Some("c"), start).unwrap();
+        let client = Mac([2, 0, 0, 0, 0, 1]);
+        let first = probes.begin(a, client, Some("a"), start).unwrap();
+        let second = probes.begin(b, client, None, start).unwrap();
+        probes.begin(c, client, Some("c"), start).unwrap();
         assert_eq!(probes.due(), Some(start + WAIT));
         assert_eq!(probes.heard(&answer(b, &first)), None, "another host's");
-        assert_eq!(probes.heard(&answer(a, &first)), Some((a, Some("a"))));
+        assert_eq!(probes.heard(&answer(a, &first)), Some((a, client, Some("a"))));
         assert_eq!(probes.heard(&answer(a, &first)), None, "once");
         let mut foreign = answer(b, &second);
         foreign[25] ^= 1;
@@ -159,10 +167,11 @@ mod tests {
     fn a_storm_is_not_asked() {
         let (mut probes, start) = (Probes::new(7), Instant::now());
         let a = Ipv4Addr::new(10, 0, 0, 2);
-        let asked = (0..1000).filter(|_| probes.begin(a, Some(()), start).is_ok()).count();
+        let client = Mac([2, 0, 0, 0, 0, 1]);
+        let asked = (0..1000).filter(|_| probes.begin(a, client, Some(()), start).is_ok()).count();
         assert_eq!(asked, 64);
         let later = start + Duration::from_millis(120);
-        assert_eq!((0..9).filter(|_| probes.begin(a, Some(()), later).is_ok()).count(), 2);
+        assert_eq!((0..9).filter(|_| probes.begin(a, client, Some(()), later).is_ok()).count(), 2);
     }
 
     #[test]

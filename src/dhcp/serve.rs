@@ -28,7 +28,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::clock::{self, Clock};
 use super::decide::{self, Answer, Here, Next, Outcome, Port, Silent, To};
 use super::disk::Queue;
-use super::lease::{self, Lease, Leases, NotAdopted, TABLE};
+use super::lease::{self, Aside, Lease, Leases, NotAdopted, TABLE};
 use super::probe::Probes;
 use super::rival;
 use super::wire::{self, Kind, Reply, ReplyKind};
@@ -576,7 +576,9 @@ fn held(
     let Some(address) = answer.probe.filter(|_| config.dhcp.ping_check) else { return false };
     let letter = (!answer.patient).then(letter);
     let waits = letter.is_some();
-    let Ok(echo) = probes.begin(address, letter, Instant::now()) else { return false };
+    let Ok(echo) = probes.begin(address, outcome.facts.mac, letter, Instant::now()) else {
+        return false;
+    };
     let to = SocketAddrV4::new(address, 0);
     for ears in &bound.ears {
         // By the interface whose network it is, or that leads to the relay; where it cannot be
@@ -595,11 +597,16 @@ fn pinged(dhcp: &Dhcp, ears: &Ears, probes: &mut Probes<Letter>) -> Vec<Letter> 
     let mut buffer = [0; DATAGRAM];
     for _ in 0..BATCH {
         let Ok(len) = nix::unistd::read(&ears.ping, &mut buffer) else { return again };
-        let Some((address, held)) = probes.heard(&buffer[..len]) else { continue };
-        let aside = dhcp.lock().set_aside(address, dhcp.book.clock.now(uptime()));
+        let Some((address, client, held)) = probes.heard(&buffer[..len]) else { continue };
+        let aside = dhcp.lock().set_aside(address, client, dhcp.book.clock.now(uptime()));
         let what = match aside {
-            true => "it is not given away for an hour",
-            false => "and it is leased already: two machines have it",
+            // Asked with the OFFER, and answered by who has the address since the ACK.
+            Aside::Its => {
+                again.extend(held);
+                continue;
+            }
+            Aside::Rests => "it is not given away for an hour",
+            Aside::Not => "and it is leased already: two machines have it",
         };
         let text = format!("{address} on {} answers a ping: {what}", ears.interface.name);
         dhcp.ledger.alarm("address-in-use", &address.to_string(), text, Timestamp::now());
