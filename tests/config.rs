@@ -670,7 +670,9 @@ fn secrets_are_read_and_never_shown() {
 fn noted(text: &str, beside: &[(&str, &str)]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in beside {
-        fs::write(dir.path().join(name), text).unwrap();
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
     let main = dir.path().join("pilotlight.toml");
     fs::write(&main, text).unwrap();
@@ -689,6 +691,33 @@ fn a_profile_that_never_reports_is_noted() {
     assert!(has(profile, "%packages\n%end\n"));
     assert!(!has(profile, "%post\ncurl -fsS {{ report }}/done\n%end\n"));
     assert!(!has(&format!("{profile}kind = \"live\"\n"), "%packages\n%end\n"), "it need not");
+}
+
+#[test]
+fn a_medium_that_asks_on_its_screen_is_noted_where_a_machine_has_it() {
+    let profile = "[installers]\ndir = \"installers\"\n[[media]]\nname = \"pub\"\ndir = \"pub\"\n\
+                   installer = \"own\"\n[[profile]]\nname = \"web\"\ninstall = \"pub\"\n";
+    let machine = "[[machine]]\nname = \"m\"\nmac = \"52:54:00:00:00:01\"\nprofile = \"web\"\n";
+    let about = "title = \"Own\"\narches = { x86_64 = \"x\" }\nanswers = [\"own.cfg\", \"host.cfg\"]\n\
+                 always = [\"host.cfg\"]\n[boot]\nkernel = \"linux\"\n";
+    let beside = [
+        ("pub/linux", "k"),
+        ("installers/own/installer.toml", about),
+        ("installers/own/own.cfg", "curl {{ report }}/done\n"),
+        ("installers/own/host.cfg", "host\n"),
+    ];
+    let noted = |text: &str| -> Vec<String> {
+        let notes = noted(text, &beside);
+        notes.into_iter().filter(|n| n.contains("report")).collect()
+    };
+    assert_eq!(noted(profile), [""; 0]);
+    assert_eq!(
+        noted(&format!("{profile}{machine}")),
+        ["profile web asks on the screen and does not report: its installer starts again: after \
+             it, `pilotlight machine local NAME`"]
+    );
+    let answered = format!("{profile}[profile.settings]\nlanguage = \"de_DE\"\n{machine}");
+    assert_eq!(noted(&answered), [""; 0]);
 }
 
 #[test]

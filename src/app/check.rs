@@ -166,10 +166,15 @@ pub fn within<T: Send + 'static>(
     told.recv_timeout(limit).ok()
 }
 
-/// Profiles that install and whose answers report nothing: their machines are wiped at each start,
-/// until they are held. A text that cannot be read is another's to tell.
+/// Profiles that install and report nothing: their machines are wiped at each start, until they are
+/// held. Of a medium that asks on its screen no answer can; a person says it, where a machine is
+/// declared with it. A text that cannot be read is another's to tell.
 pub fn silent(config: &Config) -> Vec<Note> {
-    let installs = |p: &&Profile| p.kind == Kind::Install && !p.answers.is_empty();
+    let asks = |p: &Profile| p.release.as_ref().is_some_and(|r| !r.unattended);
+    let own = |p: &Profile| p.answers.iter().any(|a| !a.template.is_builtin());
+    let declared =
+        |p: &Profile| config.machines.iter().any(|m| m.profile.as_ref() == Some(&p.name));
+    let installs = |p: &&Profile| p.kind == Kind::Install && (own(p) || asks(p) && declared(p));
     let says = |text: &str| text.contains("report");
     let silent = |p: &&Profile| {
         let by_args = p.boots().any(|boot| says(&boot.args));
@@ -177,8 +182,19 @@ pub fn silent(config: &Config) -> Vec<Note> {
         !by_args && texts.is_ok_and(|texts| !texts.iter().any(|text| says(text)))
     };
     let note = |p: &Profile| {
+        let place = config.place(&format!("profile/{}", p.name));
+        if !own(p) {
+            let name = &p.name;
+            return Finding::new(
+                place,
+                format!(
+                    "profile {name} asks on the screen and does not report: its installer starts again"
+                ),
+                "after it, `pilotlight machine local NAME`",
+            );
+        }
         Finding::new(
-            config.place(&format!("profile/{}", p.name)),
+            place,
             format!(
                 "no answer of profile {} reports: a machine installs again until it is held",
                 p.name

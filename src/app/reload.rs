@@ -16,7 +16,7 @@ use crate::dhcp::serve::Dhcp;
 use crate::http::{Stale, Standing};
 use crate::media;
 use crate::mirror::serve::Mirrors;
-use crate::model::profile::Source;
+use crate::model::profile::{Profile, Source};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -103,6 +103,9 @@ impl Reload {
         for what in came(&old, &new) {
             tracing::info!(target: "pilotlight", "{what}");
         }
+        for what in went(&old, &new) {
+            tracing::warn!(target: "pilotlight", "{what}");
+        }
         self.mirrors.configure(&new);
         self.shared.store(Arc::new(new));
         self.dhcp.ledger.keep(self.shared.load().life.boots);
@@ -135,6 +138,21 @@ fn came(old: &Config, new: &Config) -> Vec<String> {
             .then(|| format!("{name} has come, which is {}: the menu offers it", release.title))
     };
     new.folders.iter().filter(|f| !known(&f.name)).filter_map(|f| of(&f.name)).collect()
+}
+
+/// The profiles of images and folders that are no longer there: whoever is to boot one waits.
+fn went(old: &Config, new: &Config) -> Vec<String> {
+    let gone = |folder: &str| !new.folders.iter().any(|f| f.name == folder);
+    let of = |profile: &Profile| {
+        let Source::Ours { folder, .. } = profile.release.as_ref()?.tree.as_ref()? else {
+            return None;
+        };
+        let name = &profile.name;
+        (gone(folder) && new.profile(name).is_none()).then(|| {
+            format!("{folder} is gone, and profile {name} with it: whoever boots that waits")
+        })
+    };
+    old.profiles.iter().filter_map(of).collect()
 }
 
 /// Notices that a file of the configuration has changed, by looking: once a second at a handful of

@@ -22,7 +22,7 @@ pub struct Ask {
     pub rehearse: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision<'a> {
     /// Kernel and initrds of a profile that installs: an attempt begins.
     Install {
@@ -40,6 +40,8 @@ pub enum Decision<'a> {
     Discover,
     /// The configuration must be mended first.
     Wait(Because),
+    /// The same: there is no profile of this name, which it is to boot.
+    Gone(String),
     Refuse(Because),
 }
 
@@ -58,8 +60,6 @@ pub enum Because {
     Installed,
     #[error("somebody sent this machine to its own disk")]
     Sent,
-    #[error("the profile that it is to boot does not exist")]
-    ProfileGone,
     #[error("the rescue system's profile is one that installs: it wants kind = \"live\"")]
     NotLive,
     #[error("the menu does not offer what was chosen")]
@@ -79,7 +79,6 @@ impl Why for Because {
             Because::Chosen => "chosen",
             Because::Installed => "installed",
             Because::Sent => "sent-to-disk",
-            Because::ProfileGone => "profile-gone",
             Because::NotLive => "rescue-installs",
             Because::NotOffered => "not-offered",
             Because::NotArmed => "not-armed",
@@ -189,7 +188,7 @@ pub fn decide<'a>(
             return match config.profile(name) {
                 Some(profile) if profile.kind == Kind::Live => Decision::Live(profile),
                 Some(_) => Decision::Wait(Because::NotLive),
-                None => Decision::Wait(Because::ProfileGone),
+                None => Decision::Gone(name.into()),
             };
         }
         _ => {}
@@ -208,7 +207,7 @@ pub fn decide<'a>(
         (_, Some(profile)) => Decision::Install { profile, chosen: false },
         (_, None) => match wanted {
             Some(LOCAL) => Decision::Local(Because::Declared),
-            Some(_) => Decision::Wait(Because::ProfileGone),
+            Some(name) => Decision::Gone(name.into()),
             None if machine::find(&config.machines, facts).is_some() => {
                 Decision::Menu(Because::NoProfile)
             }
@@ -282,7 +281,7 @@ mod tests {
             ("01", None, "install web"),
             ("02", None, "Menu(NoProfile)"),
             ("03", None, "Local(Declared)"),
-            ("04", None, "Wait(ProfileGone)"),
+            ("04", None, "Gone(\"gone\")"),
             ("05", None, "Menu(Unknown)"),
             ("06", None, "live other"),
             ("05", Some("open"), "chosen open"),
@@ -306,12 +305,7 @@ mod tests {
             (Unknown::Ignore, "Refuse(Ignored)", "Refuse(Ignored)", "Menu(NoProfile)"),
             (Unknown::Discover, "Discover", "chosen open", "Menu(NoProfile)"),
             (Unknown::Install("web".into()), "install web", "chosen open", "Menu(NoProfile)"),
-            (
-                Unknown::Install("gone".into()),
-                "Wait(ProfileGone)",
-                "chosen open",
-                "Menu(NoProfile)",
-            ),
+            (Unknown::Install("gone".into()), "Gone(\"gone\")", "chosen open", "Menu(NoProfile)"),
         ] {
             let config = config(unknown);
             let found = stepped(mac("05"), None, LifeEvent::Discover);
@@ -363,12 +357,12 @@ mod tests {
             (rescue("01", "other"), None, "live other"),
             (rescue("06", "memtest"), None, "live memtest"),
             (rescue("01", "web"), None, "Wait(NotLive)"),
-            (rescue("01", "gone"), None, "Wait(ProfileGone)"),
+            (rescue("01", "gone"), None, "Gone(\"gone\")"),
             (base("01", State::Installing), None, "install web"),
             (base("03", State::Assigned), None, "install web"),
             (base("06", State::Assigned), None, "install web"),
             (assigned(mac("05"), "memtest"), None, "live memtest"),
-            (assigned(mac("05"), "gone"), None, "Wait(ProfileGone)"),
+            (assigned(mac("05"), "gone"), None, "Gone(\"gone\")"),
         ];
         for (life, choose, want) in table {
             let last = life.mac.to_string()[15..].to_string();
@@ -412,16 +406,7 @@ mod tests {
     fn each_reason_has_a_name_of_its_own() {
         use Because::*;
         let all = [
-            Unknown,
-            NoProfile,
-            Declared,
-            Chosen,
-            Installed,
-            Sent,
-            ProfileGone,
-            NotLive,
-            NotOffered,
-            NotArmed,
+            Unknown, NoProfile, Declared, Chosen, Installed, Sent, NotLive, NotOffered, NotArmed,
             Ignored,
         ];
         let names: std::collections::HashSet<_> = all.iter().map(|b| b.name()).collect();

@@ -461,6 +461,7 @@ impl<'a> Question<'a> {
                 ..made(script::refuse(&name, &why.to_string()), format!("refused: {why}"))
             },
             Decision::Wait(why) => self.waits(MENDED, No::Decided(why)),
+            Decision::Gone(name) => self.waits(MENDED, No::Gone(plain(&name, 80))),
         }
     }
 

@@ -81,6 +81,8 @@ pub enum No {
     Word(String),
     #[error("{0}")]
     Life(#[from] NotDone),
+    #[error("there is no profile {0:?}: its image is gone, or its name has changed")]
+    Gone(String),
     #[error("the configuration no longer has profile {0}: boot the machine again")]
     NoProfile(String),
     #[error("profile {0} has no answer {1:?}")]
@@ -169,6 +171,7 @@ impl Why for No {
             No::Loader(why) => why.name(),
             No::Render(why) => why.name(),
             No::Decided(why) => why.name(),
+            No::Gone(_) => "profile-gone",
             No::Mirror(why) => why.name(),
             No::Api(why) => why.name(),
             No::NoSuchProfile(_) => "no-such-profile",
