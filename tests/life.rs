@@ -371,6 +371,19 @@ fn a_choice_in_the_menu_is_installed_once_and_never_unasked() {
 }
 
 #[test]
+fn a_profile_that_is_gone_is_named() {
+    let server = Server::new();
+    let profile = "centos-7-x86_64".to_string();
+    server.step(9, LifeEvent::Assign { name: None, profile });
+    let said =
+        "there is no profile \"centos-7-x86_64\": its image is gone, or its name has changed";
+    assert!(server.script(19, 9).contains("there is no profile"));
+    assert!(server.timeline(9).join("\n").contains(said), "{:?}", server.timeline(9));
+    let found = server.ledger.diagnosis(mac(9), Timestamp::now()).unwrap();
+    assert_eq!((&*found.name, found.sentence), ("waits", format!("it waits: {said}")));
+}
+
+#[test]
 fn after_three_failures_it_is_held() {
     let server = Server::new();
     for attempt in 1..=3 {

@@ -720,6 +720,8 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
     lab.write("memory/memtest64.efi", "");
     lab.write("pilotlight.d/c.toml", "[[media]]\ndir = \"../memory\"\n");
     server.says("memory has come, which is Memtest86+: the menu offers it");
+    lab.write("pilotlight.d/c.toml", machine(5, "local"));
+    server.says("memory is gone, and profile memory with it: who is to boot that waits");
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn went(old: &Config, new: &Config) -> Vec<String> {
         };
         let name = &profile.name;
         (gone(folder) && new.profile(name).is_none()).then(|| {
-            format!("{folder} is gone, and profile {name} with it: whoever boots that waits")
+            format!("{folder} is gone, and profile {name} with it: who is to boot that waits")
         })
     };
     old.profiles.iter().filter_map(of).collect()

@@ -25,7 +25,7 @@ use crate::model::event::{plain, size};
 use crate::model::firmware::{self, Transport};
 use crate::model::lifecycle::{Begin, Word};
 use crate::model::{
-    Event, Facts, Hidden, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why,
+    Event, Facts, Hidden, Life, LifeEvent, Mac, Machine, Profile, Stage, State, Why, machine,
 };
 
 /// The largest report.
