@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -18,6 +19,10 @@ use jiff::{SignedDuration, Timestamp};
 use pilotlight::ledger::Ledger;
 use pilotlight::model::{Event, Facts, Mac, Stage};
 use serde_json::{Value, json};
+
+#[path = "common/left_out.rs"]
+mod left_out;
+use left_out::left_out;
 
 const MAC: &str = "52:54:00:12:34:56";
 const COLUMNS: usize = 80;
@@ -94,6 +99,43 @@ fn refused(out: &Output, code: i32, words: &[&str]) {
         assert!(said.contains(word), "{word:?} is missing in:\n{said}");
     }
     assert!(!said.contains("panicked"), "{said}");
+}
+
+/// A secret that belongs to somebody else: the user that has no right, and what gives it.
+#[test]
+fn a_secret_that_may_not_be_read_names_the_user_and_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str, mode| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    put("root.hash", "$6$x$y\n", 0o000);
+    let secret = r#"secrets = { x = { file = "root.hash" } }"#;
+    let boot = "args = \"a\"\nkernel = \"http://h/k\"";
+    put(
+        "p.toml",
+        &format!("[[profile]]\nname = \"p\"\nkind = \"live\"\n{boot}\n{secret}\n"),
+        0o644,
+    );
+    let mut check = pilotlight();
+    check.current_dir(dir.path()).args(["check", "--config", "p.toml"]);
+    // Root reads everything.
+    if nix::unistd::geteuid().is_root() {
+        check.uid(65534);
+    }
+    let out = match check.output() {
+        Ok(out) => out,
+        Err(e) => return left_out("a_secret_that_may_not_be_read", &format!("its user: {e}")),
+    };
+    let said = text(&out.stderr) + &text(&out.stdout);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    let uid = if nix::unistd::geteuid().is_root() { 65534.into() } else { nix::unistd::geteuid() };
+    let user = nix::unistd::User::from_uid(uid).unwrap().map_or(uid.to_string(), |u| u.name);
+    assert!(said.contains(&format!("cannot be read by user {user}")), "{said}");
+    assert!(said.contains(&format!("`sudo chown {user} ")), "{said}");
 }
 
 /// What differs from the file, with what depends on the machine and the build taken out.
@@ -467,6 +509,20 @@ fn installers_are_listed_shown_and_copied() {
     assert_eq!(run(here, "installers export centos-7 own --force").status.code(), Some(0));
     assert!(fs::symlink_metadata(&ks).unwrap().is_file());
     assert_eq!(fs::read_to_string(here.join("outside")).unwrap(), "outside\n");
+    // One that cannot be written leaves all as they were.
+    fs::write(&ks, "mine\n").unwrap();
+    let hindrances = [
+        ("own/centos-7/installer.toml", "is a folder"),
+        ("own/centos-7/.ks.cfg.new", "centos-7: "),
+    ];
+    for (folder, word) in hindrances {
+        let _ = fs::remove_file(here.join(folder));
+        fs::create_dir(here.join(folder)).unwrap();
+        refused(&run(here, "installers export centos-7 own --force"), 1, &[word]);
+        fs::remove_dir(here.join(folder)).unwrap();
+        assert_eq!(fs::read_to_string(&ks).unwrap(), "mine\n");
+        assert_eq!(fs::read_dir(here.join("own/centos-7")).unwrap().count(), 1, "{folder}");
+    }
     fs::create_dir(here.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(here.join("elsewhere"), here.join("own/suse")).unwrap();
     refused(&run(here, "installers export suse own --force"), 1, &["own/suse is no folder"]);

@@ -179,6 +179,12 @@ pub fn read_installers(dir: &Path) -> Result<Vec<(String, PathBuf, String)>, Str
 pub enum NoSecret {
     #[error("the secret in {} cannot be read: {}", .0.display(), why(.1))]
     Unreadable(PathBuf, io::Error),
+    #[error(
+        "the secret in {file} cannot be read by user {user}, as which this runs: `sudo chown {user} \
+         {file}` gives it to that user, if it is the server's",
+        file = .0.display(), user = .1
+    )]
+    Denied(PathBuf, String),
     #[error("the secret in {} has more than {} KiB", .0.display(), SECRET_LIMIT >> 10)]
     Large(PathBuf),
     #[error("the secret in {} is not UTF-8", .0.display())]
@@ -194,7 +200,7 @@ pub enum NoSecret {
 impl Why for NoSecret {
     fn name(&self) -> &'static str {
         match self {
-            NoSecret::Unreadable(..) => "secret-unreadable",
+            NoSecret::Unreadable(..) | NoSecret::Denied(..) => "secret-unreadable",
             NoSecret::Large(_) => "secret-too-large",
             NoSecret::NotText(_) => "secret-not-text",
             NoSecret::Empty(_) => "secret-empty",
@@ -208,8 +214,7 @@ impl NoSecret {
     /// Whether the server may well have it, which another process of another user cannot know.
     pub fn is_of_the_server(&self) -> bool {
         match self {
-            NoSecret::Unset(_) | NoSecret::Strange(_) => true,
-            NoSecret::Unreadable(_, e) => e.kind() == io::ErrorKind::PermissionDenied,
+            NoSecret::Unset(_) | NoSecret::Strange(_) | NoSecret::Denied(..) => true,
             _ => false,
         }
     }
@@ -217,6 +222,9 @@ impl NoSecret {
     fn hint(&self) -> &'static str {
         match self {
             NoSecret::Unreadable(_, e) => hint_of(e),
+            NoSecret::Denied(..) => {
+                "the installed service runs as user pilotlight, and `sudo pilotlight check` reads all"
+            }
             NoSecret::Large(_) | NoSecret::NotText(_) => "a secret is a text",
             NoSecret::Empty(_) => "write it into the file",
             NoSecret::Unset(_) | NoSecret::Strange(_) => {
@@ -247,7 +255,10 @@ pub fn reveal(secret: &Secret) -> Result<Hidden, NoSecret> {
 fn reveal_file(path: &Path) -> Result<Hidden, NoSecret> {
     let mut bytes = Vec::new();
     let read = open(path).and_then(|f| f.take(SECRET_LIMIT + 1).read_to_end(&mut bytes));
-    read.map_err(|e| NoSecret::Unreadable(path.into(), e))?;
+    read.map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => NoSecret::Denied(path.into(), us()),
+        _ => NoSecret::Unreadable(path.into(), e),
+    })?;
     if bytes.len() as u64 > SECRET_LIMIT {
         return Err(NoSecret::Large(path.into()));
     }
@@ -255,6 +266,13 @@ fn reveal_file(path: &Path) -> Result<Hidden, NoSecret> {
     let text = String::from_utf8(bytes).map_err(|_| NoSecret::NotText(path.into()))?;
     let text = text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t));
     if text.is_empty() { Err(NoSecret::Empty(path.into())) } else { Ok(Hidden::new(text)) }
+}
+
+/// The user that this process runs as; one without a name by its number.
+fn us() -> String {
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// All the secrets that the configuration names, by the key that [`Config::place`] knows them by.
