@@ -176,7 +176,11 @@ unpack() {
         rm -rf "$work" "$dir"
         return 1
     fi
-    dpkg-deb -x "$work"/*.deb "$dir"
+    # Its callers ask `unpack … ||`, where errexit is off: half a package would count as whole.
+    if ! dpkg-deb -x "$work"/*.deb "$dir"; then
+        rm -rf "$work" "$dir"
+        return 1
+    fi
     rm -rf "$work"
     touch "$dir/.complete"
 }
