@@ -296,7 +296,13 @@ fn files_that_cannot_be_understood_are_told_with_their_place() {
         (
             "a.conf",
             "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.1\n}\n",
-            &["a.conf:3:1", "\";\" is missing"][..],
+            &["a.conf:2:16", "line 2 has no \";\" at its end"][..],
+        ),
+        (
+            "semi.conf",
+            "subnet 10.0.0.0 netmask 255.0.0.0 {\n  range 10.0.0.1 10.0.0.9\n  option routers \
+             10.0.0.1;\n}\n",
+            &["semi.conf:2:25", "line 2 has no \";\" at its end"],
         ),
         (
             "b.conf",
@@ -313,7 +319,7 @@ fn files_that_cannot_be_understood_are_told_with_their_place() {
         ("f.conf", big.as_str(), &["f.conf", "more than 8 MiB"]),
         ("g.conf", "hello\n", &["g.conf", "not known what it is", "dhcp-range"]),
         ("h.conf", "\0\0\0", &["h.conf", "not known what it is"]),
-        ("i.leases", "lease 10.0.0.1 {\n starts never\n}\n", &["i.leases:3:1"]),
+        ("i.leases", "lease 10.0.0.1 {\n starts never\n}\n", &["i.leases:2:13"]),
     ] {
         fs::write(dir.path().join(file), bytes).unwrap();
         let out = run(dir.path(), file);
@@ -321,7 +327,7 @@ fn files_that_cannot_be_understood_are_told_with_their_place() {
         assert_eq!(out.status.code(), Some(1), "{said}");
         assert!(out.stdout.is_empty());
         for word in words {
-            assert!(said.contains(word), "{word:?} is missing in:\n{said}");
+            assert_eq!(said.matches(word).count(), 1, "{word:?}, told once, in:\n{said}");
         }
     }
     let out = run(dir.path(), "nowhere.conf");
@@ -329,6 +335,23 @@ fn files_that_cannot_be_understood_are_told_with_their_place() {
     fs::create_dir(dir.path().join("empty")).unwrap();
     let out = run(dir.path(), "empty");
     assert!(text(&out.stderr).contains("no file in it is known"), "{}", text(&out.stderr));
+}
+
+/// An expression goes over lines, and so do the addresses of a list.
+#[test]
+fn a_statement_may_go_over_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "option arch code 93 = unsigned integer 16;\n\
+        if option arch = 00:07 or\n   option arch = 00:09 {\n filename \"x.efi\";\n}\n\
+        option domain-search = concat(\n option a,\n option b);\n\
+        subnet 10.0.0.0\n netmask 255.0.0.0 {\n range\n 10.0.0.1\n 10.0.0.9;\n\
+        option domain-name-servers 10.0.0.2,\n 10.0.0.3;\n}\n\
+        host a { hardware ethernet 52:54:00:0g:00:01; }\n";
+    let moved = read(dir.path(), "x.conf", text).unwrap();
+    assert!(moved.toml.contains("range = \"10.0.0.1-10.0.0.9\""), "{}", moved.toml);
+    assert!(moved.toml.contains("10.0.0.3"), "{}", moved.toml);
+    let why: Vec<String> = moved.left.lines.iter().map(|l| l.why.to_string()).collect();
+    assert!(why.iter().any(|w| w.contains("\"0g\" is no byte")), "{why:?}");
 }
 
 #[test]
@@ -351,7 +374,7 @@ fn one_bad_file_is_in_nobodys_way() {
         text(&good.stdout),
         "nothing of the bad one, all of the good one"
     );
-    for bad in ["gone.conf:2:1", "gone.leases:3:1", "hello.txt: it is not known"] {
+    for bad in ["gone.conf:2:1", "gone.leases:2:13", "hello.txt: it is not known"] {
         assert!(said.contains(bad), "{bad}: {said}");
     }
     assert!(said.contains("of which 2 came along"), "{said}");
@@ -363,7 +386,19 @@ fn one_bad_file_is_in_nobodys_way() {
     assert_eq!(as_json["failed"].as_array().unwrap().len(), 2, "{as_json}");
     let written = fs::read_to_string(dir.path().join("new.toml")).unwrap();
     assert!(!written.contains("10.99") && !config(&written).dhcp.subnets.is_empty(), "{written}");
-    assert!(text(&out.stderr).contains("new.d/NAME.toml"), "{}", text(&out.stderr));
+    let anew = "mend it, remove new.toml, and import all of them anew";
+    assert!(text(&out.stderr).contains(anew), "{}", text(&out.stderr));
+    // A file that cannot be written keeps the leases out of the store; and leases that cannot be kept
+    // leave no file.
+    let out = run(dir.path(), "dhcpd.conf dhcpd.leases --write no/x.toml --state-dir other");
+    assert!(text(&out.stderr).contains("no/x.toml: No such file"), "{}", text(&out.stderr));
+    assert!(!dir.path().join("other").exists());
+    fs::create_dir(dir.path().join("held")).unwrap();
+    let running = pilotlight::store::open(&dir.path().join("held")).unwrap();
+    let out = run(dir.path(), "dhcpd.conf dhcpd.leases --write x.toml --state-dir held");
+    assert!(text(&out.stderr).contains("stop it first"), "{}", text(&out.stderr));
+    assert!(!dir.path().join("x.toml").exists());
+    drop(running);
     // One that is there already keeps the leases out of the store, too.
     let out = run(dir.path(), "dhcpd.conf dhcpd.leases --write new.toml --state-dir other");
     assert!(text(&out.stderr).contains("is there already"), "{}", text(&out.stderr));

@@ -146,18 +146,23 @@ pub fn run(import: &Import) -> anyhow::Result<()> {
         // Before leases are kept, which would be half of it.
         ensure!(!file.exists(), "{}", is_there(file));
     }
-    let kept = keep(import, &moved, &told)?;
     let written = import.write.as_ref().filter(|_| !moved.toml.is_empty());
     if let Some(file) = written {
         write(file, &moved.toml)?;
     }
+    // Only when the file is there, which may have no folder or no room; one without the other is none.
+    let kept = keep(import, &moved, &told).inspect_err(|_| {
+        if let Some(file) = written {
+            let _ = fs::remove_file(file);
+        }
+    })?;
     let done =
         Done { sources: &sources, images: &images, moved: &moved, told: &told, kept, failed };
     show(import, &done)?;
     if whole {
         return Ok(());
     }
-    let mut why: Vec<String> = done.failed.iter().map(|e| format!("{e:#}")).collect();
+    let mut why: Vec<String> = done.failed.iter().map(pictured).collect();
     if unknown > 0 {
         let more = match moved.toml.is_empty() {
             true => ", so there is nothing to write",
@@ -170,9 +175,9 @@ pub fn run(import: &Import) -> anyhow::Result<()> {
         let file = file.display();
         why.push(match written {
             None => format!("{file} is not written: there is nothing for it"),
+            // Beside the other it would say anew what only one file can say, like [dhcp] mode.
             Some(_) => format!(
-                "that is not in {file}: import it to a file in its folder of more, {}",
-                Path::new(&file.to_string()).with_extension("d").join("NAME.toml").display()
+                "that is not in {file}: mend it, remove {file}, and import all of them anew"
             ),
         });
     }
@@ -364,9 +369,12 @@ fn is_image(path: &Path) -> std::io::Result<bool> {
     Ok(kind::is_image(&bytes[..read]))
 }
 
-/// What is wrong with a file, as a picture.
-fn pictured(why: &Finding) -> anyhow::Error {
-    anyhow!("{why}\n\n{}", why.picture(true))
+/// What is wrong with a file, for a person: as a picture where there is one.
+fn pictured(why: &anyhow::Error) -> String {
+    match why.downcast_ref::<Finding>() {
+        Some(finding) => format!("this is not understood:\n\n{}\n", finding.picture(true)),
+        None => format!("{why:#}"),
+    }
 }
 
 /// Puts what a file says into the draft, or into the leases: whether it has lines of the
@@ -383,7 +391,7 @@ fn add(
     let now = Timestamp::now();
     let done = match (source.kind, text) {
         (Kind::Dhcpd, Some(text)) => {
-            dhcpd::import(draft, disk, path, text).map_err(|e| pictured(&e))
+            dhcpd::import(draft, disk, path, text).map_err(|e| anyhow!(*e))
         }
         (Kind::Dnsmasq, Some(text)) => {
             dnsmasq::import(draft, disk, path, text);
@@ -395,7 +403,7 @@ fn add(
                 .map_err(|e| anyhow!("{}: {e}", path.display()))
         }
         (Kind::DhcpdLeases, Some(text)) => {
-            let found = leases::of_dhcpd(path, text, now).map_err(|e| pictured(&e))?;
+            let found = leases::of_dhcpd(path, text, now).map_err(|e| anyhow!(*e))?;
             told.extend(found);
             return Ok(false);
         }
@@ -610,10 +618,7 @@ fn not_known(unknown: &Unknown, images: &[PathBuf], verbose: bool) -> String {
 fn as_json(done: &Done<'_>) -> String {
     let Done { sources, images, moved, told, failed, .. } = done;
     let kept = done.kept.as_deref();
-    // Without its picture.
-    let failed = failed.iter().map(|why| format!("{why:#}"));
-    let failed: Vec<String> =
-        failed.map(|why| why.lines().next().unwrap_or_default().to_string()).collect();
+    let failed: Vec<String> = failed.iter().map(|why| format!("{why:#}")).collect();
     let files: Vec<_> = sources.iter().map(|s| json!({ "file": s.path, "kind": s.kind })).collect();
     let gone = |at: &crate::import::Here, name: &str, why: &str| {
         let (file, line, text) = at.shown();

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::config::Finding;
 use crate::model::Mac;
+use crate::model::event::plain;
 
 /// How deep blocks may lie in one another. dhcpd.conf(5) has use for six.
 const DEPTH: usize = 32;
@@ -84,7 +85,13 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Statement>, Box<Finding>> {
     let mut lexer = Lexer { text, at: 0, line: 1, line_at: 0 };
     let mut open: Vec<Open> = Vec::new();
     let mut done: Vec<Statement> = Vec::new();
-    let (mut words, mut head, mut first) = (Vec::new(), 0..0, (1, 1));
+    let (mut words, mut head, mut first): (Vec<Word>, _, _) = (Vec::new(), 0..0, (1, 1));
+    // Where the last word ends.
+    let mut last = (1, 1);
+    let unended = |last: (usize, usize)| {
+        let message = format!("line {} has no \";\" at its end", last.0);
+        bad(file, text, last, &message, "each statement ends with one")
+    };
     loop {
         let token = lexer.next().map_err(|(at, what, hint)| bad(file, text, at, what, hint))?;
         let place = lexer.place(token.span.start);
@@ -92,7 +99,10 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Statement>, Box<Finding>> {
             Kind::Word(word) => {
                 if words.is_empty() {
                     (head, first) = (token.span.clone(), place);
+                } else if place.0 > last.0 && !word.quoted && is_unended(&words, &word.text) {
+                    return Err(unended(last));
                 }
+                last = lexer.place(token.span.end.saturating_sub(1));
                 head.end = token.span.end;
                 words.push(word);
             }
@@ -119,10 +129,7 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Statement>, Box<Finding>> {
                 column: first.1,
                 inside: std::mem::take(&mut done),
             }),
-            Kind::Close if !words.is_empty() => {
-                let message = "a \";\" is missing before this";
-                return Err(bad(file, text, place, message, "each statement ends with one"));
-            }
+            Kind::Close if !words.is_empty() => return Err(unended(last)),
             Kind::Close => {
                 let Some(last) = open.pop() else {
                     let hint = "leave it out, or look for the \"{\" that is missing";
@@ -146,6 +153,37 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Statement>, Box<Finding>> {
             Err(bad(file, text, at, "this block is not closed", "write the \"}\" that is missing"))
         }
     }
+}
+
+/// Whether `;` was forgotten between these words and the next, which begins a line: both are of those
+/// that begin statements. An expression (`option a = concat(…`) has `option` in it, too.
+fn is_unended(words: &[Word], next: &str) -> bool {
+    const SIMPLE: [&str; 18] = [
+        "allow",
+        "authoritative",
+        "ddns-update-style",
+        "default-lease-time",
+        "deny",
+        "filename",
+        "fixed-address",
+        "hardware",
+        "include",
+        "interface",
+        "log-facility",
+        "max-lease-time",
+        "min-lease-time",
+        "next-server",
+        "option",
+        "range",
+        "server-name",
+        "use-host-decl-names",
+    ];
+    const BLOCKS: [&str; 8] =
+        ["class", "group", "host", "if", "pool", "shared-network", "subclass", "subnet"];
+    let is = |all: &[&str], word: &str| all.iter().any(|known| known.eq_ignore_ascii_case(word));
+    let expression = |w: &Word| !w.quoted && matches!(w.text.as_str(), "=" | "(" | ",");
+    let begins = words.first().is_some_and(|w| !w.quoted && is(&SIMPLE, &w.text));
+    begins && !words.iter().any(expression) && (is(&SIMPLE, next) || is(&BLOCKS, next))
 }
 
 enum Kind {
@@ -575,11 +613,11 @@ impl Importer<'_> {
     }
 
     fn host(&mut self, s: &Statement, scope: &Scope<'_>, at: &Here) {
-        let mac = s.block().iter().find_map(|s| {
-            let ethernet = s.lower(0) == "hardware" && s.lower(1) == "ethernet";
-            ethernet.then(|| padded(s.word(2))).flatten()
-        });
-        let Some(mac) = mac else { return self.whole(s, at, &Reason::NoMac) };
+        let ethernet = |s: &&Statement| s.lower(0) == "hardware" && s.lower(1) == "ethernet";
+        let mut told = s.block().iter().filter(ethernet).map(|s| s.word(2));
+        let Some(mac) = told.clone().find_map(padded) else {
+            return self.whole(s, at, &told.next().map_or(Reason::NoMac, no_mac));
+        };
         let name = name_of(s.word(1), "host");
         let Some(n) = self.draft.machine(&name, ("mac", mac.to_string()), at) else { return };
         let (mut address, mut hostname) = (None, None);
@@ -641,6 +679,15 @@ fn lasting(text: &str) -> String {
 fn padded(text: &str) -> Option<Mac> {
     let parts: Vec<String> = text.split(':').map(|p| format!("{p:0>2}")).collect();
     parts.join(":").parse().ok()
+}
+
+/// Why what stands for a MAC address is none.
+fn no_mac(text: &str) -> Reason {
+    let byte = |part: &&str| !matches!(part.len(), 1 | 2) || u8::from_str_radix(part, 16).is_err();
+    match text.split(':').find(byte) {
+        Some(part) => Reason::NoByte(plain(part, 20)),
+        None => Reason::NoValue("MAC address of six bytes"),
+    }
 }
 
 /// Why a statement has no place here.

@@ -149,6 +149,8 @@ macro_rules! reasons {
                  boots it"
             )]
             NotThere(String),
+            #[error("its MAC address is none: \"{0}\" is no byte of two hexadecimal digits")]
+            NoByte(String),
             #[error("it is no {0}")]
             NoValue(&'static str),
             #[error("there is room for {0}")]
@@ -171,6 +173,7 @@ macro_rules! reasons {
                     Reason::InstallsNext(_) => "installs-next",
                     Reason::Rehomed { .. } => "rehomed",
                     Reason::NotThere(_) => "not-there",
+                    Reason::NoByte(_) => "no-byte",
                     Reason::NoValue(_) => "no-value",
                     Reason::TooMany(_) => "too-many",
                     Reason::Live(_) => "live",
