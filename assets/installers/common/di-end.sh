@@ -2,7 +2,7 @@
 {%- if answers['post.sh'] is defined %}
 
 # The user's own, in the new system.
-test -e /tmp/post.sh || wget -q -O /tmp/post.sh {{ answers['post.sh'] }}
+test -e /tmp/post.sh || { wget -q -O /tmp/post.new {{ answers['post.sh'] }} && mv /tmp/post.new /tmp/post.sh; }
 cp /tmp/post.sh /target/tmp/post.sh
 in-target sh -c 'DEBIAN_FRONTEND=noninteractive sh /tmp/post.sh </dev/null'
 rm -f /target/tmp/post.sh

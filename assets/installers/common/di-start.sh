@@ -8,7 +8,7 @@ set -e
 {%- if answers['pre.sh'] is defined %}
 
 # The user's own, before anything is written to a disk.
-test -e /tmp/pre.sh || wget -q -O /tmp/pre.sh {{ answers['pre.sh'] }}
+test -e /tmp/pre.sh || { wget -q -O /tmp/pre.new {{ answers['pre.sh'] }} && mv /tmp/pre.new /tmp/pre.sh; }
 sh /tmp/pre.sh </dev/null
 {%- endif %}
 

@@ -7,7 +7,7 @@ trap '[ $? = 0 ] || tell failed' EXIT
 set -e
 
 # The user's own, before anything is written to a disk.
-test -e /tmp/pre.sh || wget -q -O /tmp/pre.sh http://192.0.2.1/b/00000000000000000000000000000000/answer/pre.sh
+test -e /tmp/pre.sh || { wget -q -O /tmp/pre.new http://192.0.2.1/b/00000000000000000000000000000000/answer/pre.sh && mv /tmp/pre.new /tmp/pre.sh; }
 sh /tmp/pre.sh </dev/null
 
 # netcfg copies it into the new system; on the kernel's line there was place for one server.

@@ -7,7 +7,7 @@ trap '[ $? = 0 ] || tell failed' EXIT
 set -e
 
 # The user's own, before anything is written to a disk.
-test -e /tmp/pre.sh || wget -q -O /tmp/pre.sh file:///tmp/pre.sh
+test -e /tmp/pre.sh || { wget -q -O /tmp/pre.new file:///tmp/pre.sh && mv /tmp/pre.new /tmp/pre.sh; }
 sh /tmp/pre.sh </dev/null
 
 RULE=only NAMES='' COUNT=1

@@ -11,7 +11,7 @@ sed -i 's|^deb http|deb [trusted=yes] http|' /target/etc/apt/sources.list
 rm -f /target/etc/apt/apt.conf.d/00pilotlight
 
 # The user's own, in the new system.
-test -e /tmp/post.sh || wget -q -O /tmp/post.sh file:///tmp/post.sh
+test -e /tmp/post.sh || { wget -q -O /tmp/post.new file:///tmp/post.sh && mv /tmp/post.new /tmp/post.sh; }
 cp /tmp/post.sh /target/tmp/post.sh
 in-target sh -c 'DEBIAN_FRONTEND=noninteractive sh /tmp/post.sh </dev/null'
 rm -f /target/tmp/post.sh

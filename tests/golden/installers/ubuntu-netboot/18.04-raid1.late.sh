@@ -24,7 +24,7 @@ for part in "$suite" "$suite-updates" "$suite-security"; do
 done >/target/etc/apt/sources.list
 
 # The user's own, in the new system.
-test -e /tmp/post.sh || wget -q -O /tmp/post.sh http://192.0.2.1/b/00000000000000000000000000000000/answer/post.sh
+test -e /tmp/post.sh || { wget -q -O /tmp/post.new http://192.0.2.1/b/00000000000000000000000000000000/answer/post.sh && mv /tmp/post.new /tmp/post.sh; }
 cp /tmp/post.sh /target/tmp/post.sh
 in-target sh -c 'DEBIAN_FRONTEND=noninteractive sh /tmp/post.sh </dev/null'
 rm -f /target/tmp/post.sh
