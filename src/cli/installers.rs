@@ -319,22 +319,33 @@ fn write(
          is lost; NAME/FILE writes one file alone",
         there.join(", ")
     );
+    let dir = paths.iter().find(|path| path.is_dir() && !path.is_symlink());
+    ensure!(dir.is_none(), "{} is a folder: move it away", dir.unwrap_or(&home).display());
     fs::create_dir_all(&home).map_err(|e| anyhow!("{}: {e}", home.display()))?;
-    for (path, part) in paths.iter().zip(parts) {
-        fresh(path, part.text).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    // All of them whole before one counts: half of an installer would be used as it is.
+    let news: Vec<PathBuf> =
+        parts.iter().map(|part| home.join(format!(".{}.new", part.name))).collect();
+    let mut written = Ok(());
+    for (new, part) in news.iter().zip(parts) {
+        written = written.and_then(|()| fresh(new, part.text));
     }
+    for (new, path) in news.iter().zip(&paths) {
+        // A link is replaced, and what it leads to stays as it is.
+        written = written.and_then(|()| fs::rename(new, path));
+    }
+    written.map_err(|e| {
+        news.iter().for_each(|new| drop(fs::remove_file(new)));
+        anyhow!("{}: {e}", home.display())
+    })?;
     Ok(paths)
 }
 
-/// A new file in the place of whatever is there: a link is not followed.
+/// A new file in the place of what an export that was stopped has left.
 fn fresh(path: &Path, text: &str) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let mut new = fs::File::options().write(true).create_new(true).open(path)?;
-    new.write_all(text.as_bytes()).inspect_err(|_| {
-        // Half of it would count as all.
-        let _ = fs::remove_file(path);
-    })
+    new.write_all(text.as_bytes())
 }
