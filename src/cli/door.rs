@@ -24,6 +24,7 @@ use crate::power;
 
 /// Where a server's admin door is unless its configuration says otherwise.
 pub(super) const HERE: &str = "127.0.0.1:8067";
+const PORT: u16 = 8067;
 /// These come last in a page of help.
 const HEADING: &str = "The server";
 /// What stands for itself in a path (RFC 3986 section 3.3), as far as MACs have it.
@@ -83,7 +84,7 @@ impl Server {
     pub fn open(&self) -> anyhow::Result<Door> {
         let ca = self.ca.clone().or_else(|| std::env::var_os("PILOTLIGHT_CA").map(PathBuf::from));
         let token = match &self.token_file {
-            Some(file) => Some(read(file)?),
+            Some(file) => Some(read(file).context("--token-file")?),
             None => std::env::var("PILOTLIGHT_TOKEN").ok(),
         };
         Door::new(&self.server, ca.as_deref(), token.as_deref())
@@ -102,7 +103,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(here)
 }
 
-/// `http://` on loopback, where no credential is asked for; `https://` everywhere else.
+/// `http://` on loopback, at the port of the admin door unless another is named, where no credential is asked for; `https://` everywhere else.
 fn base(server: &str) -> anyhow::Result<String> {
     let server = server.trim_end_matches('/');
     let (scheme, rest) = match server.split_once("://") {
@@ -111,8 +112,9 @@ fn base(server: &str) -> anyhow::Result<String> {
     };
     let name = rest.rsplit_once(':').map_or(rest, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    let address = rest.parse::<SocketAddr>().map(|at| at.ip()).or_else(|_| name.parse::<IpAddr>());
-    let here = name == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
+    let bare = rest.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let address = rest.parse::<SocketAddr>().map(|at| at.ip()).or(name.parse()).ok().or(bare);
+    let here = name == "localhost" || address.is_some_and(|ip| ip.is_loopback());
     let scheme = match scheme {
         Some("https") => "https",
         Some("http") if !here => bail!(
@@ -124,13 +126,23 @@ fn base(server: &str) -> anyhow::Result<String> {
         None if here => "http",
         None => "https",
     };
+    // An address of IPv6 alone has colons of its own.
+    let rest = match bare {
+        _ if server.starts_with("https://") => rest.to_string(),
+        Some(IpAddr::V6(ip)) => format!("[{ip}]:{PORT}"),
+        _ if name == rest => format!("{rest}:{PORT}"),
+        _ => rest.to_string(),
+    };
     let base = format!("{scheme}://{rest}");
     let good = base.parse::<http::Uri>().is_ok_and(|uri| {
         uri.path() == "/"
             && uri.query().is_none()
             && uri.authority().is_some_and(|a| !a.as_str().contains('@'))
     });
-    ensure!(good, "--server {server}: write ADDRESS:PORT, or https://NAME:PORT");
+    ensure!(
+        good && !name.is_empty(),
+        "--server {server}: write ADDRESS:PORT, or https://NAME:PORT"
+    );
     Ok(base)
 }
 
@@ -157,13 +169,13 @@ impl Door {
         let roots = match ca {
             None => RootCerts::PlatformVerifier,
             Some(file) => {
-                let text = read(file)?;
+                let text = read(file).context("--ca")?;
                 let all = ureq::tls::parse_pem(text.as_bytes()).filter_map(|item| match item {
                     Ok(PemItem::Certificate(certificate)) => Some(certificate),
                     _ => None,
                 });
                 let all: Vec<_> = all.collect();
-                ensure!(!all.is_empty(), "{}: no certificate is in it", file.display());
+                ensure!(!all.is_empty(), "--ca: {}: no certificate is in it", file.display());
                 RootCerts::Specific(Arc::new(all))
             }
         };
@@ -390,6 +402,13 @@ mod tests {
             ("[::1]:8067", "http://[::1]:8067"),
             ("http://127.0.0.1:8067/", "http://127.0.0.1:8067"),
             ("10.0.0.1:8067", "https://10.0.0.1:8067"),
+            ("127.0.0.1", "http://127.0.0.1:8067"),
+            ("localhost", "http://localhost:8067"),
+            ("http://localhost/", "http://localhost:8067"),
+            ("::1", "http://[::1]:8067"),
+            ("[::1]", "http://[::1]:8067"),
+            ("boot.example", "https://boot.example:8067"),
+            ("2001:db8::1", "https://[2001:db8::1]:8067"),
             ("boot.example:8067", "https://boot.example:8067"),
             ("https://boot.example", "https://boot.example"),
         ] {

@@ -4,13 +4,15 @@ mod orders;
 mod show;
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::ask::{lines, list, table, text, until};
 use super::door::{Server, part};
-use super::{output, watch};
+use super::output::{self, COLUMNS};
+use super::watch;
 use crate::app::count;
 use crate::model::State;
 use crate::model::event::{plain, size};
@@ -147,12 +149,16 @@ fn run_list(all: &List) -> anyhow::Result<()> {
     let machines = door.get(&path)?;
     let said = match all.json {
         true => machines.to_string(),
-        false => people(list(&machines), &all.filter, Timestamp::now()),
+        false => {
+            let whole = !std::io::stdout().is_terminal();
+            people(list(&machines), &all.filter, Timestamp::now(), whole)
+        }
     };
     Ok(output::print(&said)?)
 }
 
-fn people(machines: &[Value], filter: &Filter, now: Timestamp) -> String {
+/// On a terminal long names are cut, so that a machine is a line; `whole` is for what a program reads.
+fn people(machines: &[Value], filter: &Filter, now: Timestamp, whole: bool) -> String {
     if machines.is_empty() {
         let some = filter.state.is_some() || filter.profile.is_some() || filter.word.is_some();
         return match some {
@@ -163,9 +169,23 @@ fn people(machines: &[Value], filter: &Filter, now: Timestamp) -> String {
         };
     }
     let mut table = table(&["machine", "state", "profile", "", "seen"], 3);
+    let names = |m: &Value| match whole {
+        true => [
+            Some(text(m, "name")).filter(|n| !n.is_empty()).unwrap_or_else(|| text(m, "mac")),
+            text(m, "profile"),
+        ],
+        false => [name(m), plain(&text(m, "profile"), PROFILE)],
+    };
+    let mut over = [0; 2];
     for m in machines {
-        let profile = plain(&text(m, "profile"), PROFILE);
-        table.add_row([name(m), text(m, "state"), profile, about(m, now), seen(m, now)]);
+        let [name, profile] = names(m);
+        for (over, (text, limit)) in over.iter_mut().zip([(&name, NAME), (&profile, PROFILE)]) {
+            *over = text.chars().count().saturating_sub(limit).max(*over);
+        }
+        table.add_row([name, text(m, "state"), profile, about(m, now), seen(m, now)]);
+    }
+    if whole {
+        table.set_width((COLUMNS + over[0] + over[1]).try_into().unwrap_or(u16::MAX));
     }
     let mut said = lines(&table);
     let _ = write!(said, "\n{}", output::wrap("", &counts(machines)));
@@ -270,6 +290,18 @@ mod tests {
         assert_eq!(of(all).unwrap(), "41 %, 8.22 MB/s, 5 min left");
         assert_eq!(of(json!({ "bytes": 296_448, "rate": 0 })).unwrap(), "296 kB");
         assert_eq!(of(json!({ "percent": 99, "left": 7 })).unwrap(), "99 %, 7 s left");
+    }
+
+    #[test]
+    fn what_goes_to_a_pipe_is_not_cut() {
+        let name = "a-name-with-more-than-22-characters";
+        let machines =
+            [json!({ "name": name, "profile": "centos-7-x86_64-dvd-2009", "state": "idle" })];
+        let none = Filter { state: None, profile: None, word: None };
+        let whole = people(&machines, &none, Timestamp::UNIX_EPOCH, true);
+        assert!(whole.contains(name) && whole.contains("  centos-7-x86_64-dvd-2009"), "{whole}");
+        let cut = people(&machines, &none, Timestamp::UNIX_EPOCH, false);
+        assert!(cut.contains("centos-7-x86_6…") && !cut.contains(name), "{cut}");
     }
 
     #[test]
