@@ -199,6 +199,7 @@ fn described(about: &About) -> String {
     for (name, what) in &about.parts {
         field("you bring", &format!("{name}: {what}"));
     }
+    field("or instead", &about.instead);
     for (pattern, keys) in &about.variants {
         field("versions", &format!("like {pattern}: other {}", keys.join(", ")));
     }

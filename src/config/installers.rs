@@ -88,6 +88,8 @@ pub struct Installer {
     variants: Vec<(Pattern, Form)>,
     /// What a profile must name itself, and what that is.
     pub parts: BTreeMap<String, String>,
+    /// What does without them.
+    pub instead: String,
     reads: Vec<String>,
     crlf: Vec<String>,
     /// Answers that it cannot boot without, asked for or not.
@@ -124,6 +126,8 @@ struct Written {
     trees: BTreeMap<String, String>,
     #[serde(default)]
     parts: BTreeMap<String, String>,
+    #[serde(default)]
+    instead: String,
     #[serde(default)]
     reads: Vec<String>,
     #[serde(default)]
@@ -467,6 +471,7 @@ impl Installer {
             rules: written.recognise,
             variants: written.variant.into_iter().map(variant).collect(),
             parts: written.parts,
+            instead: written.instead,
             reads: written.reads,
             crlf: written.crlf,
             always: written.always,
@@ -658,6 +663,18 @@ impl Installer {
     ) -> Result<Boot, String> {
         let form = &base.map_or_else(|| form.clone(), |base| form.over(base));
         let fill = |text: &str| fill(text, &of.captures);
+        let files = form.kernel.iter().chain(form.initrd.iter().flatten());
+        let files: Vec<String> = files.map(|text| fill(text)).collect();
+        // All at once, and not one after the other.
+        let lack: Vec<(&str, &str)> = files
+            .iter()
+            .filter_map(|text| self.parts.get_key_value(text.strip_prefix(PART)?))
+            .filter(|(part, _)| !of.parts.contains_key(*part))
+            .map(|(part, what)| (part.as_str(), what.as_str()))
+            .collect();
+        if !lack.is_empty() {
+            return Err(self.wants(&lack));
+        }
         let start = match (&form.script, &form.kernel) {
             (Some(lines), _) => Start::Script(lines.iter().map(|line| fill(line)).collect()),
             (None, Some(kernel)) => Start::Kernel(self.source(&fill(kernel), of)?),
@@ -692,6 +709,19 @@ impl Installer {
         })
     }
 
+    fn wants(&self, parts: &[(&str, &str)]) -> String {
+        let all: Vec<String> = parts.iter().map(|(p, _)| format!("{p} = \"NAME/path\"")).collect();
+        let what: Vec<String> = match parts {
+            [(_, what)] => vec![what.to_string()],
+            all => all.iter().map(|(part, what)| format!("{part} is {what}")).collect(),
+        };
+        let wants = format!("wants parts = {{ {} }}: {}", all.join(", "), what.join("; "));
+        match self.instead.as_str() {
+            "" => format!("{} {wants}", self.name),
+            instead => format!("{instead}; or {} {wants}", self.name),
+        }
+    }
+
     fn source(&self, text: &str, of: &Known<'_>) -> Result<Source, String> {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Ok(Source::Url(text.into()));
@@ -702,7 +732,7 @@ impl Installer {
         if let Some(part) = text.strip_prefix(PART) {
             return of.parts.get(part).cloned().ok_or_else(|| {
                 let what = self.parts.get(part).map_or("a file of yours", String::as_str);
-                format!("{} wants parts = {{ {part} = \"NAME/path\" }}: {what}", self.name)
+                self.wants(&[(part, what)])
             });
         }
         // What a rule would have told: somebody named the installer, and the tree is none of its.
@@ -1044,6 +1074,17 @@ boot = { args = "old" }
         without.parts.clear();
         let said = one.plan(&without).unwrap_err();
         assert_eq!(said, "own wants parts = { tool = \"NAME/path\" }: the tool");
+        // All that is missing, after what does without.
+        let debian = Installers::builtin().get("debian").unwrap();
+        let set = [("LINUX", "part:linux"), ("INITRD", "part:initrd"), ("version", "13")];
+        let set = set.map(|(name, text)| (name.to_string(), text.to_string()));
+        let mut lone = known(Captures::from(set), &tree, false);
+        lone.parts.clear();
+        let said = debian.plan(&lone).unwrap_err();
+        let parts =
+            "debian wants parts = { linux = \"NAME/path\", initrd = \"NAME/path\" }: linux is";
+        let lay = "iso = [\"netinst.iso\", \"mini.iso\"]; or ";
+        assert!(said.contains(&format!("{lay}{parts}")) && said.contains("; initrd is"), "{said}");
         let old = known(
             Captures::from([("version".into(), "1".into()), ("arch".into(), "amd64".into())]),
             &tree,

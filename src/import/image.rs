@@ -191,13 +191,15 @@ pub fn add(
         name => format!("{}-{version}", known.captures.get("name").map_or(name, |n| n)),
     };
     let plan = known.plan(tree);
+    let lacks = || known.installer.parts.clone().into_iter().collect();
     draft.medium(Medium {
         name: name_of(&named_after(first), "medium"),
         images: images.to_vec(),
         profile: name_of(&of.to_lowercase(), "system"),
-        parts: known.installer.parts.clone().into_iter().collect(),
+        // With mini.iso laid over, say, nothing is lacking.
+        parts: plan.as_ref().map_or_else(lacks, |_| Vec::new()),
         answers: plan.iter().any(|p| p.kind == Kind::Install && !p.answers.is_empty()),
-        note: plan.map_or(String::new(), |p| p.release.note),
+        note: plan.map_or_else(|| known.installer.instead.clone(), |p| p.release.note),
         at,
     })
 }

@@ -31,6 +31,8 @@ pub struct About {
     pub answers: Vec<String>,
     /// What a user must bring, and what it is.
     pub parts: BTreeMap<String, String>,
+    /// What does without them.
+    pub instead: String,
     /// Patterns on the version, and what those have of their own.
     pub variants: Vec<(String, Vec<&'static str>)>,
     pub note: String,
@@ -145,6 +147,7 @@ impl Installer {
             uefi: boots(uefi),
             answers: answers.clone().unwrap_or_default(),
             parts: self.parts.clone(),
+            instead: self.instead.clone(),
             variants: self.variants.iter().map(|(m, form)| (m.to_string(), own(form))).collect(),
             note: in_capitals(note.as_deref().unwrap_or_default()),
         }
