@@ -835,6 +835,10 @@ fn an_image_that_cannot_be_read_is_noted_and_keeps_nothing_from_being_served() {
     let gone = format!("{text}[[profile]]\nname = \"p\"\ninstall = \"gone\"\n");
     let (c, _) = parse_with(&[("pilotlight.toml".into(), gone)], &Bad("")).unwrap();
     assert!(c.profile("p").unwrap().unready.is_some(), "it may come into the folder");
+    let slip = format!("{text}[[profile]]\nname = \"p\"\ninstall = \"debian-13x\"\n");
+    let (c, _) = parse_with(&[("pilotlight.toml".into(), slip)], &Bad("")).unwrap();
+    let why = c.profile("p").unwrap().unready.as_deref();
+    assert!(why.is_some_and(|why| why.ends_with("did you mean \"debian-13\"?")), "{why:?}");
     let machine = "[[machine]]\nname = \"m\"\nmac = \"52:54:00:00:00:01\"\nprofile = \"gone\"\n";
     assert!(parse_with(&[("p.toml".into(), format!("{text}{machine}"))], &Bad("")).is_ok());
     assert!(one(machine).is_err(), "where no folder is watched it is a slip");

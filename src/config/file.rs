@@ -669,7 +669,9 @@ enum Install<'m> {
     /// An installer that needs no files.
     Bare(&'m str),
     /// What may come into a folder that is watched.
-    Gone,
+    Gone {
+        near: Option<String>,
+    },
 }
 
 /// The medium or the entry of the catalogue that a profile names.
@@ -691,16 +693,18 @@ fn install<'m>(w: &mut Walk<'_>, t: &Table<'_>, homes: &'m Homes<'_>) -> Option<
     let Some(value) = catalog::entry(v.value) else {
         let known = catalog::all().entries.iter().map(|e| e.name.as_str());
         let media = homes.media.iter().map(|m| m.name.as_str());
-        let hint = match w.nearest(v.value, known.chain(media), "") {
+        let near = w.nearest(v.value, known.chain(media), "");
+        if homes.watches {
+            let near = Some(near).filter(|near| !near.is_empty());
+            return Some(Val { value: Install::Gone { near }, at: v.at });
+        }
+        let hint = match near {
             near if near.is_empty() => {
                 "`pilotlight catalog` lists what there is; a [[media]] of yours has its name"
                     .to_string()
             }
             near => format!("{near} `pilotlight catalog` lists them"),
         };
-        if homes.watches {
-            return Some(Val { value: Install::Gone, at: v.at });
-        }
         w.err(
             v.at,
             format!("no [[media]] is called {}, and the catalogue has none", quoted(v.value)),
@@ -742,7 +746,10 @@ fn plan(install: &Install<'_>, homes: &Homes<'_>, asked: &Asked<'_>) -> Result<P
         homes.installers.get(name).ok_or_else(|| "no installer is known for it".to_string())
     };
     match install {
-        Install::Gone => Err("there is no image of that name at the moment".into()),
+        Install::Gone { near } => {
+            let near = near.as_ref().map_or(String::new(), |near| format!("; {near}"));
+            Err(format!("there is no image of that name at the moment{near}"))
+        }
         Install::Bare(name) => of(name)?.plan(&known(Captures::new(), None, None)),
         Install::Medium(medium) => {
             let (name, captures) = medium.is.as_ref().map_err(Clone::clone)?;
@@ -805,7 +812,7 @@ fn profile(
             (Err(_), Install::Entry(entry)) if settings.is_none() => Some(of_entry(entry, "")),
             (Err(_), Install::Medium(m)) if m.tree.is_some() && !homes.broken.is_empty() => None,
             // A disk that is away, an image that is being written: who else is declared boots.
-            (Err(why), Install::Gone) => Some(waits(w, install.at, why, &mut unready)),
+            (Err(why), Install::Gone { .. }) => Some(waits(w, install.at, why, &mut unready)),
             (Err(why), Install::Medium(medium)) if medium.is.is_err() => {
                 Some(waits(w, install.at, why, &mut unready))
             }
