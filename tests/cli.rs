@@ -138,6 +138,38 @@ fn a_secret_that_may_not_be_read_names_the_user_and_the_command() {
     assert!(said.contains(&format!("`sudo chown {user} ")), "{said}");
 }
 
+/// A fault in a template of an installer of the user's own is told where it is; behind an include the
+/// lines are others, and the file alone is named.
+#[test]
+fn a_fault_in_an_installers_own_template_is_told_at_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    put("own/common/more", "more\nand more\n");
+    let installer = "title = \"Y\"\nanswers = [\"a.cfg\"]\n[boot]\nkernel = \"http://h/k\"\n\
+                     args = \"u={{ answers['a.cfg'] }}\"\n";
+    put("own/y/installer.toml", installer);
+    let profile = "[installers]\ndir = \"own\"\n[[profile]]\nname = \"y\"\ninstall = \"y\"\n\
+                   [profile.settings]\n";
+    put("p.toml", profile);
+    for (template, place) in [
+        ("a\n{{ nosuch.x }}\n", "own/y/a.cfg:2:"),
+        ("{{ nosuch.x }}\n{% include \"common/more\" %}\n", "own/y/a.cfg:1:"),
+        ("{% include \"common/more\" %}\n{{ nosuch.x }}\n", "own/y/a.cfg"),
+    ] {
+        put("own/y/a.cfg", template);
+        let out = run(dir.path(), "check --config p.toml");
+        let said = text(&out.stderr) + &text(&out.stdout);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(said.contains("nosuch") && said.contains(place), "{place}: {said}");
+        let pictured = place.ends_with(':');
+        assert_eq!(said.contains("{{ nosuch.x }}"), pictured, "{place}: {said}");
+    }
+}
+
 /// What differs from the file, with what depends on the machine and the build taken out.
 fn golden(name: &str, dir: &Path, said: &str) -> String {
     let here = dir.canonicalize().unwrap();

@@ -196,16 +196,26 @@ impl RenderError {
     /// In the template; of one of ours at the place of the answer that names it, where what it
     /// misses can be given.
     fn in_answer(scene: &Scene, answer: &Answer, error: &tera::Error) -> RenderError {
-        if answer.template.is_builtin() {
-            let message = format!("{}: {}", answer.template, sentence(error));
-            return RenderError::of_answer(scene.profile, answer, message);
-        }
+        let exact = match &answer.template {
+            Template::Of { own: None, .. } => {
+                let message = format!("{}: {}", answer.template, sentence(error));
+                return RenderError::of_answer(scene.profile, answer, message);
+            }
+            Template::Of { own: Some((_, lines)), .. } => *lines,
+            Template::File(_) => usize::MAX,
+        };
         let (line, column, width) = place(error).map_or((0, 0, 0), |report| {
             let span = report.span();
             let end = if span.end_line == span.start_line { span.end_col } else { 0 };
-            (span.start_line, span.start_col + 1, end.saturating_sub(span.start_col))
+            match span.start_line <= exact {
+                true => (span.start_line, span.start_col + 1, end.saturating_sub(span.start_col)),
+                false => (0, 0, 0),
+            }
         });
-        let file = answer.template.to_string();
+        let file = match &answer.template {
+            Template::Of { own: Some((path, _)), .. } => path.display().to_string(),
+            template => template.to_string(),
+        };
         RenderError { file, line, column, width, part: None, message: sentence(error) }
     }
 }
@@ -1393,7 +1403,8 @@ pub(super) mod tests {
     fn answers_that_nobody_could_read_are_refused() {
         let mut p = profile("web");
         p.boot.args = "quiet".into();
-        let builtin = Template::Of { name: "esxi/pxelinux.cfg".into(), text: "x".into() };
+        let builtin =
+            Template::Of { name: "esxi/pxelinux.cfg".into(), text: "x".into(), own: None };
         p.answers[0].template = builtin.clone();
         p.release = Some(Release {
             installer: "esxi".into(),

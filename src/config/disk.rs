@@ -213,10 +213,7 @@ impl Why for NoSecret {
 impl NoSecret {
     /// Whether the server may well have it, which another process of another user cannot know.
     pub fn is_of_the_server(&self) -> bool {
-        match self {
-            NoSecret::Unset(_) | NoSecret::Strange(_) | NoSecret::Denied(..) => true,
-            _ => false,
-        }
+        matches!(self, NoSecret::Unset(_) | NoSecret::Strange(_) | NoSecret::Denied(..))
     }
 
     fn hint(&self) -> &'static str {

@@ -98,8 +98,9 @@ pub struct Installer {
     loads_image: bool,
     /// Whether its kernel is no program for UEFI.
     bios_only: bool,
-    /// Templates by their file's name, with what they include.
-    texts: BTreeMap<String, Arc<str>>,
+    /// Templates by their file's name, with what they include, and as [`Template::Of`] has it where
+    /// they are the user's.
+    texts: BTreeMap<String, (Arc<str>, Theirs)>,
 }
 
 /// An `installer.toml` as written.
@@ -432,7 +433,10 @@ impl Installer {
             let Some(short) = file.strip_prefix(&folder) else { break };
             if short != FILE {
                 let whole = included(text, texts).map_err(|m| (Some(path.clone()), 0, m))?;
-                own.insert(short.to_string(), Arc::from(whole));
+                // One of ours is the very text that is compiled in.
+                let ours = FILES.iter().any(|(_, ours)| std::ptr::eq(*ours, *text));
+                let theirs = (!ours).then(|| (path.clone(), before_includes(text)));
+                own.insert(short.to_string(), (Arc::from(whole), theirs));
             }
         }
         let named = written.variant.iter().flat_map(|v| v.answers.iter().flatten());
@@ -612,13 +616,11 @@ impl Installer {
 
     /// An answer of ours, whether a profile names it or not.
     fn answer(&self, name: &str) -> Answer {
+        // Reading it proved that it is there.
+        let (text, own) = self.texts.get(name).cloned().unwrap_or_default();
         Answer {
             name: name.into(),
-            template: Template::Of {
-                name: format!("{}/{name}", self.name),
-                // Reading it proved that it is there.
-                text: self.texts.get(name).cloned().unwrap_or_default(),
-            },
+            template: Template::Of { name: format!("{}/{name}", self.name), text, own },
             crlf: self.crlf.iter().any(|c| c == name),
             carried: None,
         }
@@ -745,6 +747,9 @@ impl Installer {
         Ok(beneath(tree, text))
     }
 }
+
+/// As [`Template::Of`] has it.
+type Theirs = Option<(PathBuf, usize)>;
 
 const ANSWER: &str = "answer:";
 const PART: &str = "part:";
@@ -944,6 +949,12 @@ static INCLUDE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"\{% include "([^"]+)" %\}\n?"#).expect("a pattern of ours; a test uses it")
 });
 
+/// How many lines of a template come before what it includes first.
+fn before_includes(text: &str) -> usize {
+    let first = INCLUDE.find(text);
+    first.map_or(usize::MAX, |found| text[..found.start()].matches('\n').count())
+}
+
 /// A template with the files that it includes in their places; those include nothing.
 fn included(text: &str, texts: &BTreeMap<&str, (PathBuf, &str)>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
@@ -1068,7 +1079,8 @@ boot = { args = "old" }
         let plan = one.plan(&known(captures.clone(), &tree, true)).unwrap();
         assert_eq!(plan.boot.args, "root={{ tree.url }} answers={{ answers['a.txt'] }}");
         assert_eq!(plan.boot.initrds[1].source, Source::Answer("a.txt".into()));
-        let Template::Of { name, text } = &plan.answers[0].template else { panic!() };
+        let Template::Of { name, text, own } = &plan.answers[0].template else { panic!() };
+        assert_eq!(own.as_ref().map(|(_, lines)| *lines), Some(1), "the second line is an include");
         assert_eq!((name.as_str(), &**text), ("own/a.txt", "a\nincluded\nb\n"));
         let mut without = known(captures, &tree, true);
         without.parts.clear();

@@ -146,8 +146,9 @@ pub struct Answer {
 pub enum Template {
     /// The user's own; read for each answer.
     File(PathBuf),
-    /// An installer's, `INSTALLER/FILE`.
-    Of { name: String, text: Arc<str> },
+    /// An installer's, `INSTALLER/FILE`; where that is the user's, its path, and how many lines are as
+    /// they stand in it: those behind an include are not.
+    Of { name: String, text: Arc<str>, own: Option<(PathBuf, usize)> },
 }
 
 impl Template {
