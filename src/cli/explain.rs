@@ -567,6 +567,7 @@ impl<'a> Tale<'a> {
         self.step("iPXE gets the machine's script");
         let uefi = facts.is_uefi();
         let ask = Ask { choose: self.explain.profile.clone(), ..Ask::default() };
+        let seen = facts.clone();
         let theirs = (self.config.clone(), facts, urls.clone());
         let job = move || http::make(&Library::default(), &theirs.0, &theirs.1, &ask, &theirs.2);
         let Some(made) = app::within(app::RENDER_TIME, job) else {
@@ -596,22 +597,14 @@ impl<'a> Tale<'a> {
             for name in mirrors(profile) {
                 self.field(&format!("mirror {name}"), urls.mirror(name));
             }
+            let scene = render::Scene::new(&config, None, profile, &seen, &urls);
             for answer in &profile.answers {
-                let (title, url) =
-                    (format!("answer {}", answer.name), urls.answer_of(profile, &answer.name));
-                match answer
-                    .carried
-                    .as_deref()
-                    .filter(|_| self.config.tls.enabled && boot.is_linux())
-                {
-                    Some(path) if !profile.plain_answers => {
-                        self.field(
-                            &title,
-                            format!("{url}, which iPXE puts into the initrd: {path}"),
-                        );
-                    }
-                    _ => self.field(&title, url),
-                }
+                let url = urls.answer_of(profile, &answer.name);
+                let said = match scene.carried(answer) {
+                    Some(path) => format!("{url}, which iPXE puts into the initrd: {path}"),
+                    None => url,
+                };
+                self.field(&format!("answer {}", answer.name), said);
             }
             self.field("report", of_report(&urls.report()));
             self.say(format!(
